@@ -1,0 +1,44 @@
+# Everything a developer types. `make help` lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+TOOLS := target/tools
+ENSURE := sh tests/tools/ensure.sh
+
+.PHONY: help demo test check bench fmt proto house lint-proto
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=--once ends after it)
+	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
+
+test: ## Every test: starts or installs what it needs (Redis included) under target/tools
+	$(ENSURE) redis python
+	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
+	. $(TOOLS)/env && $(CARGO) test --locked --workspace
+
+check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	$(MAKE) house
+
+house: ## Layering, file sizes, error pages: what the tree itself must keep
+	$(CARGO) test --locked --quiet -p safeconduct-tests --test house
+
+lint-proto: ## Lints the contracts and compares them with the last commit
+	$(ENSURE) buf
+	. $(TOOLS)/env && sh tests/tools/contracts.sh
+
+bench: ## Measures: runtimes, the whole way of an execution; ratios within one run
+	$(CARGO) run --quiet --locked --release -p safeconduct-tests --bin bench
+
+fmt: ## Formats everything
+	$(CARGO) fmt --all
+	$(ENSURE) buf
+	. $(TOOLS)/env && cd proto && buf format -w safeconduct
+
+proto: ## Compiles the contracts anew
+	touch crates/proto/build.rs
+	$(CARGO) build --locked -p safeconduct-proto

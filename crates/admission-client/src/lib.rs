@@ -1,0 +1,1 @@
+//! The port through which sisters see admission, and its gRPC adapter.

@@ -1,0 +1,484 @@
+//! The life of an execution's record.
+
+use std::time::Duration;
+
+use safeconduct_types::{ExecutionId, OperationId, Timestamp};
+
+use crate::bounds::{Lease, Retention, Sealed};
+use crate::key::Keys;
+
+/// How many operations of the present holder are remembered, so that a late copy of one changes nothing.
+const REMEMBERED: usize = 8;
+
+/// Whose word counts: rises with every take-over of an execution, starting at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(u64);
+
+impl Token {
+    pub(crate) const FIRST: Self = Self(1);
+
+    /// The token with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// Somebody has taken the execution over, or it has ended: this executor's word no longer counts. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseLost;
+
+/// How an executor says that an execution ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Something happened, and this came of it. Keeps all keys.
+    Completed {
+        /// What is replayed.
+        outcome: Sealed,
+        /// How long it is kept; absent: as said when it was admitted.
+        retain: Option<Retention>,
+    },
+    /// Nothing happened. Frees the keys.
+    Released {
+        /// Whether a byte left for the upstream: the next execution then counts as another generation.
+        bytes_sent: bool,
+        /// What to answer who asks for this execution.
+        outcome: Option<Sealed>,
+        /// Whether the caller's own key keeps answering with this outcome.
+        keep_for_caller_key: bool,
+    },
+    /// It can't be known whether something happened. Keeps all keys, for ever.
+    Unknown {
+        /// What is known nevertheless.
+        outcome: Option<Sealed>,
+    },
+}
+
+/// Where the record is in its life. Final states carry when they began, by which operation, and when they end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// An executor acts, until the lease lapses at least.
+    Running {
+        /// From here on it reads as unknown, and others may take over.
+        lease_ends: Timestamp,
+    },
+    /// Something happened.
+    Completed {
+        /// What is replayed.
+        outcome: Sealed,
+        /// Which operation said so.
+        settled_by: OperationId,
+        /// When the record is forgotten.
+        expires: Timestamp,
+    },
+    /// Nothing happened: a tombstone, so that whoever asks by id is answered and the generation is not lost.
+    Released {
+        /// Whether a byte left for the upstream.
+        bytes_sent: bool,
+        /// What to answer who asks for this execution.
+        outcome: Option<Sealed>,
+        /// Whether the caller's own key keeps answering with the outcome.
+        keep_for_caller_key: bool,
+        /// Which operation said so.
+        settled_by: OperationId,
+        /// When the record is forgotten.
+        expires: Timestamp,
+    },
+    /// The executor said that it can't know. Never expires.
+    Unknown {
+        /// What is known nevertheless.
+        outcome: Option<Sealed>,
+        /// Which operation said so.
+        settled_by: OperationId,
+    },
+}
+
+/// What the record says at a given time: the state, with a lapsed lease read as what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// An executor holds the lease.
+    Running,
+    /// Nobody holds it, and what happened is not known.
+    Unknown,
+    /// It happened.
+    Completed,
+    /// It did not happen.
+    Released,
+}
+
+/// What an operation made of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// This, which is to be stored.
+    To(Execution),
+    /// Nothing: the operation had been applied before.
+    Nowhere(Execution),
+}
+
+/// The record of one execution: the only durable truth about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    pub(crate) id: ExecutionId,
+    pub(crate) keys: Keys,
+    pub(crate) generation: u32,
+    pub(crate) token: Token,
+    pub(crate) holder: OperationId,
+    pub(crate) recent: Vec<OperationId>,
+    pub(crate) admitted: Timestamp,
+    pub(crate) changed: Timestamp,
+    pub(crate) revision: u32,
+    pub(crate) retain: Retention,
+    pub(crate) intent: Sealed,
+    pub(crate) checkpoint: Option<Sealed>,
+    pub(crate) state: State,
+}
+
+/// What a new record starts with.
+pub(crate) struct Start {
+    pub(crate) id: ExecutionId,
+    pub(crate) keys: Keys,
+    pub(crate) generation: u32,
+    pub(crate) operation: OperationId,
+    pub(crate) lease: Lease,
+    pub(crate) retain: Retention,
+    pub(crate) intent: Sealed,
+}
+
+impl Execution {
+    pub(crate) fn begin(now: Timestamp, start: Start) -> Self {
+        Self {
+            id: start.id,
+            keys: start.keys,
+            generation: start.generation,
+            token: Token::FIRST,
+            holder: start.operation,
+            recent: Vec::new(),
+            admitted: now,
+            changed: now,
+            revision: 1,
+            retain: start.retain,
+            intent: start.intent,
+            checkpoint: None,
+            state: State::Running { lease_ends: now.after(start.lease.length()) },
+        }
+    }
+
+    /// The execution's id.
+    pub const fn id(&self) -> &ExecutionId {
+        &self.id
+    }
+
+    /// How often an execution under these keys was released before, after bytes had left.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The generation of the execution that follows this one, if it is released.
+    pub(crate) const fn next_generation(&self) -> u32 {
+        match &self.state {
+            State::Released { bytes_sent: true, .. } => self.generation.saturating_add(1),
+            State::Released { bytes_sent: false, .. }
+            | State::Running { .. }
+            | State::Completed { .. }
+            | State::Unknown { .. } => self.generation,
+        }
+    }
+
+    /// The token of who may act on it.
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+
+    /// When it was admitted.
+    pub const fn admitted(&self) -> Timestamp {
+        self.admitted
+    }
+
+    /// When it last changed.
+    pub const fn changed(&self) -> Timestamp {
+        self.changed
+    }
+
+    /// How many states of it there have been: rises by one with each change.
+    pub const fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    /// The sealed intent.
+    pub const fn intent(&self) -> &Sealed {
+        &self.intent
+    }
+
+    /// The last sealed checkpoint.
+    pub const fn checkpoint(&self) -> Option<&Sealed> {
+        self.checkpoint.as_ref()
+    }
+
+    /// The state as stored. To decide anything, ask [`Self::standing`].
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The sealed outcome, where there is one.
+    pub const fn outcome(&self) -> Option<&Sealed> {
+        match &self.state {
+            State::Completed { outcome, .. } => Some(outcome),
+            State::Released { outcome, .. } | State::Unknown { outcome, .. } => outcome.as_ref(),
+            State::Running { .. } => None,
+        }
+    }
+
+    /// When the lease lapses, or lapsed; only of one that nobody has settled.
+    pub const fn lease_ends(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Running { lease_ends } => Some(lease_ends),
+            State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => None,
+        }
+    }
+
+    /// When the record is forgotten. What is not final never is.
+    pub const fn expires(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Running { .. } | State::Unknown { .. } => None,
+            State::Completed { expires, .. } | State::Released { expires, .. } => Some(expires),
+        }
+    }
+
+    /// What the record says at `now`.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match self.state {
+            State::Running { lease_ends } if now < lease_ends => Standing::Running,
+            // A lapsed lease says that nobody reported back, not that nothing happened.
+            State::Running { .. } | State::Unknown { .. } => Standing::Unknown,
+            State::Completed { .. } => Standing::Completed,
+            State::Released { .. } => Standing::Released,
+        }
+    }
+
+    /// Whether this operation made the present executor the holder.
+    pub(crate) fn is_held_by(&self, operation: OperationId) -> bool {
+        self.holder == operation
+    }
+
+    /// Lets the holder act for longer, and keeps its checkpoint. Never shortens a lease.
+    pub(crate) fn extend(
+        self,
+        now: Timestamp,
+        token: Token,
+        operation: OperationId,
+        lease: Option<Lease>,
+        checkpoint: Option<Sealed>,
+    ) -> Result<Moved, LeaseLost> {
+        if token != self.token {
+            return Err(LeaseLost);
+        }
+        match self.state {
+            // RUNNING: extend, settle; once lapsed, resume.
+            State::Running { lease_ends } => {
+                if self.recent.contains(&operation) {
+                    return Ok(Moved::Nowhere(self));
+                }
+                let lease_ends = lease.map_or(lease_ends, |lease| lease_ends.max(now.after(lease.length())));
+                let mut next = self.move_to(now, |_| State::Running { lease_ends });
+                next.remember(operation);
+                if checkpoint.is_some() {
+                    next.checkpoint = checkpoint;
+                }
+                Ok(Moved::To(next))
+            }
+            // COMPLETED, RELEASED: nothing any more. UNKNOWN: settle, resume; its executor gave the lease back.
+            State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => Err(LeaseLost),
+        }
+    }
+
+    /// Ends it as the holder says. Counts also when late, as long as nobody has taken over.
+    pub(crate) fn settle(
+        self,
+        now: Timestamp,
+        token: Token,
+        operation: OperationId,
+        settlement: Settlement,
+    ) -> Result<Moved, LeaseLost> {
+        if token != self.token {
+            return Err(LeaseLost);
+        }
+        match self.state {
+            // RUNNING: extend, settle; once lapsed, resume.
+            State::Running { .. } => Ok(Moved::To(self.end(now, operation, settlement))),
+            // COMPLETED, RELEASED: nothing any more. The first word stands; saying it again is no second one.
+            State::Completed { settled_by, .. } | State::Released { settled_by, .. } => {
+                if settled_by == operation {
+                    Ok(Moved::Nowhere(self))
+                } else {
+                    Err(LeaseLost)
+                }
+            }
+            // UNKNOWN: settle (whoever said so has found out), resume.
+            State::Unknown { settled_by, .. } => {
+                let learned_nothing = matches!(settlement, Settlement::Unknown { .. });
+                if settled_by == operation || learned_nothing {
+                    Ok(Moved::Nowhere(self))
+                } else {
+                    Ok(Moved::To(self.end(now, operation, settlement)))
+                }
+            }
+        }
+    }
+
+    /// Takes it over from an executor that has not reported back: a new holder, a higher token.
+    /// Gives the record back as it was if there is nothing to take over.
+    #[allow(clippy::result_large_err, reason = "the record moves through, it is not an error report")]
+    pub(crate) fn resume(self, now: Timestamp, operation: OperationId, lease: Lease) -> Result<Self, Self> {
+        match self.standing(now) {
+            // RUNNING, lapsed; UNKNOWN: resume.
+            Standing::Unknown => {
+                let mut next = self.move_to(now, |_| State::Running { lease_ends: now.after(lease.length()) });
+                next.token = next.token.next();
+                next.holder = operation;
+                next.recent.clear();
+                Ok(next)
+            }
+            Standing::Running | Standing::Completed | Standing::Released => Err(self),
+        }
+    }
+
+    fn end(self, now: Timestamp, settled_by: OperationId, settlement: Settlement) -> Self {
+        self.move_to(now, |retain| match settlement {
+            Settlement::Completed { outcome, retain: named } => {
+                let retain = named.map_or(retain, Retention::length);
+                State::Completed { outcome, settled_by, expires: now.after(retain) }
+            }
+            Settlement::Released { bytes_sent, outcome, keep_for_caller_key } => State::Released {
+                bytes_sent,
+                // Without an outcome there is nothing to replay.
+                keep_for_caller_key: keep_for_caller_key && outcome.is_some(),
+                outcome,
+                settled_by,
+                expires: now.after(retain),
+            },
+            Settlement::Unknown { outcome } => State::Unknown { outcome, settled_by },
+        })
+    }
+
+    fn move_to(mut self, now: Timestamp, state: impl FnOnce(Duration) -> State) -> Self {
+        self.state = state(self.retain.length());
+        self.changed = now;
+        self.revision = self.revision.saturating_add(1);
+        self
+    }
+
+    fn remember(&mut self, operation: OperationId) {
+        if self.recent.len() >= REMEMBERED {
+            self.recent.remove(0);
+        }
+        self.recent.push(operation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{lease, op, running, sealed, seconds};
+
+    fn completed() -> Settlement {
+        Settlement::Completed { outcome: sealed(1), retain: None }
+    }
+
+    fn to(moved: Result<Moved, LeaseLost>) -> Execution {
+        match moved {
+            Ok(Moved::To(next)) => next,
+            other => panic!("should have moved: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lapsed_lease_reads_as_unknown() {
+        let record = running(seconds(0), lease(10));
+        assert_eq!(record.standing(seconds(9)), Standing::Running);
+        assert_eq!(record.standing(seconds(10)), Standing::Unknown);
+        assert_eq!(record.expires(), None, "what is not final is never forgotten");
+    }
+
+    #[test]
+    fn a_late_settle_counts_while_nobody_has_taken_over() {
+        let record = running(seconds(0), lease(10));
+        let late = to(record.settle(seconds(60), Token::FIRST, op(2), completed()));
+        assert_eq!(late.standing(seconds(60)), Standing::Completed);
+        assert_eq!(late.expires(), Some(seconds(60).after(Retention::default().length())));
+    }
+
+    #[test]
+    fn a_settle_with_an_old_token_changes_nothing() {
+        let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap();
+        assert!(record.token() > Token::FIRST);
+        assert_eq!(record.clone().settle(seconds(11), Token::FIRST, op(3), completed()), Err(LeaseLost));
+        assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None), Err(LeaseLost));
+    }
+
+    #[test]
+    fn nobody_takes_over_a_lease_that_is_held() {
+        let record = running(seconds(0), lease(10));
+        assert_eq!(record.clone().resume(seconds(9), op(2), lease(10)), Err(record));
+    }
+
+    #[test]
+    fn the_first_settle_stands_and_its_repeat_answers_the_same() {
+        let ended = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), completed()));
+        assert_eq!(
+            ended.clone().settle(seconds(2), Token::FIRST, op(2), completed()),
+            Ok(Moved::Nowhere(ended.clone()))
+        );
+        let released = Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false };
+        assert_eq!(ended.settle(seconds(2), Token::FIRST, op(3), released), Err(LeaseLost));
+    }
+
+    #[test]
+    fn an_executor_that_finds_out_later_settles_what_it_called_unknown() {
+        let unknown = Settlement::Unknown { outcome: None };
+        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), unknown));
+        assert_eq!(record.standing(seconds(1)), Standing::Unknown);
+        assert_eq!(record.expires(), None);
+        let ended = to(record.settle(seconds(99), Token::FIRST, op(3), completed()));
+        assert_eq!(ended.standing(seconds(99)), Standing::Completed);
+    }
+
+    #[test]
+    fn a_late_copy_of_an_extend_does_not_bring_an_old_checkpoint_back() {
+        let record = running(seconds(0), lease(10));
+        let first = to(record.extend(seconds(1), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1))));
+        let second = to(first.extend(seconds(2), Token::FIRST, op(3), Some(lease(10)), Some(sealed(2))));
+        let copy = second.clone().extend(seconds(3), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1)));
+        assert_eq!(copy, Ok(Moved::Nowhere(second)));
+    }
+
+    #[test]
+    fn extending_never_shortens_a_lease_nor_drops_a_checkpoint() {
+        let record = to(running(seconds(0), lease(600)).extend(
+            seconds(1),
+            Token::FIRST,
+            op(2),
+            Some(lease(10)),
+            Some(sealed(1)),
+        ));
+        assert_eq!(record.lease_ends(), Some(seconds(600)));
+        let record = to(record.extend(seconds(2), Token::FIRST, op(3), Some(lease(600)), None));
+        assert_eq!(record.lease_ends(), Some(seconds(602)));
+        assert_eq!(record.checkpoint(), Some(&sealed(1)));
+    }
+
+    #[test]
+    fn a_release_without_an_outcome_has_nothing_to_keep() {
+        let nothing = Settlement::Released { bytes_sent: true, outcome: None, keep_for_caller_key: true };
+        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), nothing));
+        assert!(matches!(record.state(), State::Released { keep_for_caller_key: false, .. }));
+        assert_eq!(record.next_generation(), 1);
+    }
+}

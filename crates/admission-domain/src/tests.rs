@@ -1,0 +1,217 @@
+//! What single requests meet.
+
+use std::time::Duration;
+
+use safeconduct_types::Reason;
+
+use crate::admit::{AdmitAnswer, Admitted};
+use crate::execution::{Settlement, Standing, State, Token};
+use crate::fixture::{
+    Shelf, admit, caller, completed, execution_id, kept, op, released, same, seconds, settle, unknown,
+};
+use crate::lookup::{Lookup, LookupAnswer, Target};
+use crate::record::Name;
+use crate::resolve::Matched;
+
+fn admitted(answer: AdmitAnswer) -> Admitted {
+    match answer {
+        AdmitAnswer::Admitted(it) => it,
+        other => panic!("should have been admitted: {other:?}"),
+    }
+}
+
+#[test]
+fn a_duplicate_with_its_own_key_gets_the_execution_and_is_linked_to_it() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    let duplicate = shelf.admit(&admit(2, &[caller(2), same(1)], 2)).unwrap();
+    assert!(matches!(&duplicate, AdmitAnswer::Running(it, Matched::Key(1)) if *it.id() == execution_id(1)));
+    assert!(matches!(shelf.lookup(&[caller(2)], None), LookupAnswer::Running(it, _) if *it.id() == execution_id(1)));
+    // The link remembers the request that made it, not the first one.
+    assert_eq!(shelf.lookup(&[caller(2)], Some(1)), LookupAnswer::KeyReused(0));
+    assert!(matches!(shelf.lookup(&[caller(2)], Some(2)), LookupAnswer::Running(..)));
+}
+
+#[test]
+fn a_look_up_links_too_because_a_hit_ends_the_request_there() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
+    assert!(matches!(shelf.lookup(&[caller(2), same(1)], Some(2)), LookupAnswer::Running(_, Matched::Key(1))));
+    assert!(matches!(shelf.lookup(&[caller(2)], None), LookupAnswer::Running(_, Matched::Key(0))));
+}
+
+#[test]
+fn the_callers_key_wins_over_inputs_that_lead_elsewhere() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    admitted(shelf.admit(&admit(2, &[caller(2), same(2)], 2)).unwrap());
+    let both = shelf.admit(&admit(3, &[caller(1), same(2)], 1)).unwrap();
+    assert!(matches!(both, AdmitAnswer::Running(it, Matched::Key(0)) if *it.id() == execution_id(1)));
+    assert_eq!(shelf.admit(&admit(4, &[caller(1), same(2)], 9)), Ok(AdmitAnswer::KeyReused(0)));
+}
+
+#[test]
+fn inputs_are_not_linked_to_what_a_callers_key_found() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    assert!(matches!(shelf.admit(&admit(2, &[caller(1), same(2)], 1)), Ok(AdmitAnswer::Running(..))));
+    assert_eq!(shelf.lookup(&[same(2)], None), LookupAnswer::Absent);
+}
+
+#[test]
+fn keys_of_different_kinds_never_meet() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1)], 1)).unwrap());
+    assert_eq!(shelf.lookup(&[same(1)], None), LookupAnswer::Absent);
+}
+
+#[test]
+fn a_repeated_admission_answers_the_same_and_a_second_one_does_not() {
+    let mut shelf = Shelf::default();
+    let asked = admit(1, &[caller(1)], 1);
+    let first = shelf.admit(&asked).unwrap();
+    assert_eq!(shelf.admit(&asked).unwrap(), first);
+    assert!(matches!(shelf.admit(&admit(2, &[caller(1)], 1)), Ok(AdmitAnswer::Running(..))));
+    // Nobody else asks for this execution by another operation, or with other keys.
+    let mut stranger = admit(1, &[caller(1)], 1);
+    stranger.operation = op(77);
+    assert!(matches!(shelf.admit(&stranger), Ok(AdmitAnswer::Running(..))));
+    assert_eq!(shelf.admit(&admit(1, &[caller(3)], 1)).unwrap_err().reason(), Reason::InputInvalid);
+}
+
+#[test]
+fn a_repeat_after_the_lease_lapsed_is_not_permission_to_act() {
+    let mut shelf = Shelf::default();
+    let asked = admit(1, &[caller(1)], 1);
+    admitted(shelf.admit(&asked).unwrap());
+    shelf.now = seconds(10);
+    assert!(matches!(shelf.admit(&asked), Ok(AdmitAnswer::Unknown(..))));
+}
+
+#[test]
+fn a_request_without_keys_is_never_found_as_a_repeat() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[], 1)).unwrap());
+    admitted(shelf.admit(&admit(2, &[], 1)).unwrap());
+}
+
+#[test]
+fn whoever_takes_over_gets_a_higher_token_and_the_earlier_word_is_lost() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    let mut asked = admit(2, &[caller(1), same(1)], 1);
+    asked.resume = Some(execution_id(1));
+    assert!(matches!(shelf.admit(&asked), Ok(AdmitAnswer::Running(..))), "the lease is held");
+    shelf.now = seconds(10);
+    let it = admitted(shelf.admit(&asked).unwrap());
+    assert!(it.resumed);
+    assert_eq!((it.execution.id(), it.execution.token()), (&execution_id(1), Token::new(2)));
+    assert_eq!(admitted(shelf.admit(&asked).unwrap()), it, "a repeat");
+    assert_eq!(shelf.settle(&settle(1, 3, Token::FIRST, completed())).unwrap_err().reason(), Reason::LeaseLost);
+    assert_eq!(shelf.execution(1).unwrap().standing(shelf.now), Standing::Running);
+    shelf.settle(&settle(1, 4, Token::new(2), completed())).unwrap();
+    asked.operation = op(5);
+    assert!(matches!(shelf.admit(&asked), Ok(AdmitAnswer::Replay(..))));
+}
+
+#[test]
+fn nobody_takes_over_an_execution_of_another_request() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1)], 1)).unwrap());
+    admitted(shelf.admit(&admit(2, &[caller(2)], 1)).unwrap());
+    shelf.now = seconds(10);
+    let resume = |keys: &[_], print| {
+        let mut asked = admit(3, keys, print);
+        asked.resume = Some(execution_id(1));
+        asked
+    };
+    assert_eq!(shelf.admit(&resume(&[caller(3)], 1)).unwrap_err().reason(), Reason::InputInvalid);
+    assert_eq!(shelf.admit(&resume(&[caller(1)], 2)), Ok(AdmitAnswer::KeyReused(0)));
+    let other = shelf.admit(&resume(&[caller(2)], 1)).unwrap();
+    assert!(matches!(other, AdmitAnswer::Unknown(it, _) if *it.id() == execution_id(2)));
+    assert_eq!(shelf.execution(1).unwrap().token(), Token::FIRST);
+    let mut absent = admit(4, &[], 1);
+    absent.resume = Some(execution_id(99));
+    assert_eq!(shelf.admit(&absent).unwrap_err().reason(), Reason::ExecutionUnknown);
+}
+
+#[test]
+fn the_generation_rises_with_each_release_after_bytes_were_sent_and_only_then() {
+    let mut shelf = Shelf::default();
+    for (number, ending, expected) in
+        [(1, released(false), 0), (2, released(true), 0), (3, kept(), 1), (4, released(false), 2), (5, completed(), 2)]
+    {
+        let it = admitted(shelf.admit(&admit(number, &[same(1)], 1)).unwrap());
+        assert_eq!(it.execution.generation(), expected, "execution {number}");
+        shelf.settle(&settle(number, 50 + number, Token::FIRST, ending)).unwrap();
+    }
+}
+
+#[test]
+fn the_generation_of_a_callers_key_survives_being_linked_elsewhere() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1)], 1)).unwrap());
+    shelf.settle(&settle(1, 51, Token::FIRST, released(true))).unwrap();
+    admitted(shelf.admit(&admit(2, &[same(1)], 1)).unwrap());
+    assert!(matches!(shelf.admit(&admit(3, &[caller(1), same(1)], 1)), Ok(AdmitAnswer::Running(..))));
+    shelf.settle(&settle(2, 52, Token::FIRST, released(false))).unwrap();
+    let it = admitted(shelf.admit(&admit(4, &[caller(1)], 1)).unwrap());
+    assert_eq!(it.execution.generation(), 1);
+}
+
+#[test]
+fn keys_and_record_are_forgotten_together_and_unknown_never_is() {
+    let mut shelf = Shelf::default();
+    let names = [Name::Key(caller(1)), Name::Key(same(1)), Name::Execution(execution_id(1))];
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    shelf.settle(&settle(1, 2, Token::FIRST, unknown())).unwrap();
+    shelf.now = shelf.now.after(Duration::from_secs(400 * 86_400));
+    assert!(names.iter().all(|name| shelf.expires(name).is_none()));
+    assert!(matches!(shelf.lookup(&[same(1)], None), LookupAnswer::Unknown(..)));
+
+    shelf.settle(&settle(1, 3, Token::FIRST, completed())).unwrap();
+    let end = Some(shelf.now.after(Duration::from_secs(3600)));
+    assert!(names.iter().all(|name| shelf.expires(name) == end));
+}
+
+#[test]
+fn settling_may_name_another_retention() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
+    let retain = Some(crate::Retention::parse(Duration::from_secs(60)).unwrap());
+    let outcome = crate::fixture::sealed(1);
+    shelf.settle(&settle(1, 2, Token::FIRST, Settlement::Completed { outcome, retain })).unwrap();
+    shelf.now = seconds(60);
+    assert_eq!(shelf.lookup(&[same(1)], None), LookupAnswer::Absent);
+}
+
+#[test]
+fn settling_does_not_touch_a_key_that_leads_elsewhere_by_now() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
+    shelf.settle(&settle(1, 51, Token::FIRST, released(true))).unwrap();
+    admitted(shelf.admit(&admit(2, &[same(1)], 1)).unwrap());
+    assert_eq!(shelf.settle(&settle(1, 51, Token::FIRST, released(true))).unwrap().id(), &execution_id(1));
+    assert_eq!(shelf.expires(&Name::Key(same(1))), None);
+}
+
+#[test]
+fn an_execution_is_found_by_its_id_whatever_became_of_it() {
+    let mut shelf = Shelf::default();
+    let by_id = Lookup { target: Target::Execution(execution_id(1)) };
+    assert_eq!(shelf.look(&by_id), LookupAnswer::Absent);
+    admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
+    assert!(matches!(shelf.look(&by_id), LookupAnswer::Running(_, Matched::Id)));
+    shelf.settle(&settle(1, 2, Token::FIRST, released(false))).unwrap();
+    match shelf.look(&by_id) {
+        LookupAnswer::Replay(it, Matched::Id) => assert!(matches!(it.state(), State::Released { .. })),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_callers_key_needs_a_fingerprint() {
+    let mut asked = admit(1, &[caller(1)], 1);
+    asked.fingerprint = None;
+    assert_eq!(Shelf::default().admit(&asked).unwrap_err().reason(), Reason::InputInvalid);
+}

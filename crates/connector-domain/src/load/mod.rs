@@ -1,0 +1,116 @@
+//! Files to workspaces: everything is read and checked, all findings are told at once, and a workspace is taken whole
+//! or not at all. One workspace's mistake touches no other.
+
+mod assemble;
+mod check;
+mod connector;
+mod header;
+mod inputs;
+mod reader;
+mod request;
+#[cfg(test)]
+mod tests;
+mod workspace;
+mod yaml;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use safeconduct_types::WorkspaceId;
+
+pub use check::is_reserved_header;
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Place};
+use crate::workspace::Workspace;
+
+/// The most bytes of a file.
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
+/// The most documents of a workspace.
+pub const MAX_DOCUMENTS: usize = 1000;
+
+/// A file as it was found.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its path, for messages only.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What came of the files.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The workspaces, by id.
+    pub workspaces: Vec<LoadedWorkspace>,
+    /// What is wrong with documents that do not say to which workspace they belong. Errors in here belong to no
+    /// workspace, and any workspace could lack what stands there: whoever reloads should keep what is in force.
+    pub stray: Diagnostics,
+}
+
+/// What came of one workspace's documents.
+#[derive(Debug)]
+pub struct LoadedWorkspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// The workspace, or everything that keeps it from being taken (with the warnings).
+    pub result: Result<Workspace, Diagnostics>,
+    /// What somebody should look at; of a workspace that was taken.
+    pub warnings: Diagnostics,
+}
+
+/// Reads and checks all files. The order of files has no influence on the outcome.
+pub fn workspaces(files: Vec<SourceFile>) -> Loaded {
+    let mut piles: BTreeMap<WorkspaceId, assemble::Pile> = BTreeMap::new();
+    let mut stray = Vec::new();
+    for SourceFile { path, text } in files {
+        let path: Arc<str> = Arc::from(path);
+        if text.len() > MAX_FILE_BYTES {
+            let place = Place { file: path, line: 0, column: 0 };
+            let message = format!("the file is larger than {} KiB; split it", MAX_FILE_BYTES / 1024);
+            spread(&mut piles, &mut stray, &text, &Diagnostic { place, code: Code::LimitExceeded, message });
+            continue;
+        }
+        for document in yaml::documents(&path, &text) {
+            match document {
+                Err((diagnostic, part)) => spread(&mut piles, &mut stray, &part, &diagnostic),
+                Ok(node) => match header::read(node) {
+                    Ok((workspace, document)) => piles.entry(workspace).or_default().documents.push(document),
+                    Err(header::Refused { workspace: Some(workspace), found }) => {
+                        piles.entry(workspace).or_default().found.extend(found);
+                    }
+                    Err(header::Refused { workspace: None, found }) => stray.extend(found),
+                },
+            }
+        }
+    }
+    let workspaces = piles.into_iter().map(|(id, pile)| assemble::workspace(id, pile)).collect();
+    Loaded { workspaces, stray: Diagnostics::new(stray) }
+}
+
+/// What cannot be read belongs to the workspaces that it names, as far as its text shows.
+fn spread(
+    piles: &mut BTreeMap<WorkspaceId, assemble::Pile>,
+    stray: &mut Vec<Diagnostic>,
+    text: &str,
+    diagnostic: &Diagnostic,
+) {
+    let named = named_workspaces(text);
+    if named.is_empty() {
+        stray.push(diagnostic.clone());
+    }
+    for workspace in named {
+        piles.entry(workspace).or_default().found.push(diagnostic.clone());
+    }
+}
+
+/// The ids that follow `workspace:` in a text that is no YAML.
+fn named_workspaces(text: &str) -> BTreeSet<WorkspaceId> {
+    text.split("workspace:")
+        .skip(1)
+        .filter_map(|rest| {
+            let rest = rest.trim_start_matches([' ', '\t', '"', '\'']);
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(rest.len());
+            rest.get(..end)?.parse().ok()
+        })
+        .collect()
+}

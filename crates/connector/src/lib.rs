@@ -1,0 +1,1 @@
+//! The connector service: executes connectors for contacts.

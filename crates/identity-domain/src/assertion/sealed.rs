@@ -1,0 +1,56 @@
+//! The attributes within an assertion, readable by the suite only.
+
+use std::fmt;
+
+use safeconduct_types::{ContactId, SessionId, WorkspaceId};
+use zeroize::Zeroizing;
+
+use crate::contact::Attributes;
+
+/// Something could not be sealed or opened. Says no more: what failed to open is not ours to describe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be sealed or opened with the keys at hand")]
+pub struct SealError;
+
+/// Authenticated encryption with the suite's key for claims. `context` is authenticated, not carried: what was
+/// sealed in one context opens in no other.
+pub trait Seal: Send + Sync + fmt::Debug + 'static {
+    /// Encrypts.
+    fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError>;
+
+    /// Decrypts what [`Seal::seal`] made in the same context.
+    fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError>;
+}
+
+/// Whose attributes they are, so that a sealed claim cannot be moved into another assertion.
+pub(super) struct Owner<'a> {
+    pub(super) workspace: &'a WorkspaceId,
+    pub(super) session: &'a SessionId,
+    pub(super) contact: &'a ContactId,
+}
+
+impl Owner<'_> {
+    fn context(&self) -> Vec<u8> {
+        let mut context = Vec::with_capacity(192);
+        for part in [
+            "safeconduct/assertion/attributes/1",
+            self.workspace.as_str(),
+            self.session.as_str(),
+            self.contact.as_str(),
+        ] {
+            context.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            context.extend_from_slice(part.as_bytes());
+        }
+        context
+    }
+}
+
+pub(super) fn seal(seal: &dyn Seal, owner: &Owner<'_>, attributes: &Attributes) -> Result<Vec<u8>, SealError> {
+    let plain = Zeroizing::new(serde_json::to_vec(attributes).map_err(|_| SealError)?);
+    seal.seal(&owner.context(), &plain)
+}
+
+pub(super) fn open(seal: &dyn Seal, owner: &Owner<'_>, sealed: &[u8]) -> Result<Attributes, SealError> {
+    let plain = seal.open(&owner.context(), sealed)?;
+    serde_json::from_slice(&plain).map_err(|_| SealError)
+}

@@ -1,0 +1,191 @@
+//! Checking assertions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use safeconduct_types::{CallerName, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
+
+use super::sealed::{self, Owner, Seal};
+use super::{ALGORITHM, Header, JwkSet, KeyId, MAX_LEN, MAX_PRESENTERS, Payload, STRICT, TYPE};
+use crate::contact::{Contact, Method};
+use crate::strict_json;
+
+/// How far identity's clock may be ahead of ours. An end is never stretched.
+const LEEWAY: Duration = Duration::from_secs(30);
+
+/// Checks assertions against identity's keys.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    keys: Arc<JwkSet>,
+    seal: Arc<dyn Seal>,
+    issuer: Arc<str>,
+}
+
+/// A contact about whom identity said so, within this assertion's bounds. Only [`Verifier::verify`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedContact {
+    workspace: WorkspaceId,
+    session: SessionId,
+    session_start: Timestamp,
+    epoch: u32,
+    contact: Contact,
+    method: Method,
+    expires: Timestamp,
+    proof_expires: Timestamp,
+}
+
+impl VerifiedContact {
+    /// The tenant.
+    pub fn workspace(&self) -> &WorkspaceId {
+        &self.workspace
+    }
+
+    /// The session.
+    pub fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// When the session started, in whole seconds.
+    pub fn session_start(&self) -> Timestamp {
+        self.session_start
+    }
+
+    /// The session's epoch when the assertion was issued.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Who it is.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// How that was proven.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// When the assertion ends.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// When the proof ends.
+    pub fn proof_expires(&self) -> Timestamp {
+        self.proof_expires
+    }
+}
+
+/// An assertion taken apart, nothing of it believed.
+struct Parts<'a> {
+    kid: KeyId,
+    signed: &'a str,
+    payload: &'a str,
+    signature: Vec<u8>,
+}
+
+impl Verifier {
+    /// Checks against the `keys` of `issuer`; opens attributes with `seal`. Cheap: make a new one when the keys change.
+    pub fn new(keys: Arc<JwkSet>, seal: Arc<dyn Seal>, issuer: Arc<str>) -> Self {
+        Self { keys, seal, issuer }
+    }
+
+    /// Whether the token is well-formed and signed with a key that is not in the set: fetching newer keys may help.
+    pub fn needs_newer_keys(&self, token: &str) -> bool {
+        take_apart(token).is_ok_and(|parts| !self.keys.contains(&parts.kid))
+    }
+
+    /// Checks that identity issued `token` for the suite `audience`, that it holds at `now`, and that `presenter`,
+    /// the authenticated caller, may present it.
+    pub fn verify(
+        &self,
+        token: &str,
+        now: Timestamp,
+        presenter: &CallerName,
+        audience: &str,
+    ) -> Result<VerifiedContact, Refusal> {
+        let parts = take_apart(token)?;
+        if !self.keys.contains(&parts.kid) {
+            return Err(invalid("it is signed with a key that is not, or no longer, identity's"));
+        }
+        if !self.keys.verifies(&parts.kid, parts.signed.as_bytes(), &parts.signature) {
+            return Err(invalid("its signature does not verify"));
+        }
+        let payload = STRICT.decode(parts.payload).map_err(|_| invalid(FORM))?;
+        let payload: Payload = strict_json::object(&payload).map_err(|_| invalid(FORM))?;
+        if payload.iss != *self.issuer || payload.aud != audience {
+            return Err(invalid("it was issued by or for another suite"));
+        }
+        check(&payload, now, presenter)?;
+        self.open(payload)
+    }
+
+    fn open(&self, payload: Payload) -> Result<VerifiedContact, Refusal> {
+        let owner = Owner { workspace: &payload.wsp, session: &payload.sid, contact: &payload.sub };
+        let sealed = STRICT.decode(&payload.att).map_err(|_| invalid(FORM))?;
+        let attributes = sealed::open(&*self.seal, &owner, &sealed)
+            .map_err(|_| invalid("its attributes cannot be opened with this service's keys"))?;
+        Ok(VerifiedContact {
+            session_start: Timestamp::from_seconds(payload.sst),
+            epoch: payload.sep,
+            method: payload.mth,
+            expires: Timestamp::from_seconds(payload.exp),
+            proof_expires: Timestamp::from_seconds(payload.pxp),
+            contact: Contact { id: payload.sub, kind: payload.knd, attributes },
+            workspace: payload.wsp,
+            session: payload.sid,
+        })
+    }
+}
+
+/// The one serialisation there is: three strict base64url parts, a header of the three known members.
+fn take_apart(token: &str) -> Result<Parts<'_>, Refusal> {
+    if token.is_empty() {
+        return Err(Refusal::new(
+            Reason::AssertionMissing,
+            "the call carries no assertion; get one with StartSession or VerifyIdentity",
+        ));
+    }
+    if token.len() > MAX_LEN {
+        return Err(invalid("it is longer than any that is issued"));
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or_else(|| invalid(FORM))?;
+    let (header, payload) = signed.split_once('.').ok_or_else(|| invalid(FORM))?;
+    let header = STRICT.decode(header).map_err(|_| invalid(FORM))?;
+    let header: Header = strict_json::object(&header).map_err(|_| invalid(FORM))?;
+    if header.alg != ALGORITHM || header.typ != TYPE {
+        return Err(invalid(FORM));
+    }
+    let signature = STRICT.decode(signature).map_err(|_| invalid(FORM))?;
+    Ok(Parts { kid: header.kid, signed, payload, signature })
+}
+
+fn check(payload: &Payload, now: Timestamp, presenter: &CallerName) -> Result<(), Refusal> {
+    if payload.azp.len() > MAX_PRESENTERS || !payload.azp.contains(presenter) {
+        return Err(invalid("it was not issued for this caller; name the caller among `presenters`"));
+    }
+    if Timestamp::from_seconds(payload.iat) > now.after(LEEWAY) {
+        return Err(invalid("it was issued in the future; set the clocks"));
+    }
+    if payload.exp <= payload.iat || payload.exp > payload.pxp {
+        return Err(invalid(FORM));
+    }
+    if now >= Timestamp::from_seconds(payload.exp) {
+        return Err(Refusal::new(
+            Reason::AssertionExpired,
+            "the assertion has expired; get a new one with VerifyIdentity",
+        ));
+    }
+    Ok(())
+}
+
+const FORM: &str = "it does not have the form of one";
+
+fn invalid(why: &str) -> Refusal {
+    Refusal::new(Reason::AssertionInvalid, format!("the assertion is not accepted: {why}"))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,452 @@
+//! The service in process: its RPCs, an embedded store, a clock and chance that the test holds.
+
+use std::sync::Mutex;
+
+use safeconduct_identity_domain::assertion::VerifiedContact;
+use safeconduct_identity_domain::contact::ContactKind;
+use safeconduct_identity_domain::user_hash;
+use safeconduct_identity_domain::workspace::IdentityPolicy;
+use safeconduct_proto::common::v1 as common;
+use safeconduct_proto::identity::v1 as pb;
+use safeconduct_proto::identity::v1::identity_service_server::IdentityService as _;
+use safeconduct_service::caller::{Authenticator, Caller};
+use safeconduct_service::config::{Config, LoadOptions};
+use safeconduct_service::keyring::{Keyring, Purpose};
+use safeconduct_service::status::refusal_in;
+use safeconduct_store::EmbeddedRecords;
+use safeconduct_types::{
+    CallerName, ManualClock, Provenance, Reason, Refusal, Secret, SeededRandom, Timestamp, WorkspaceId,
+};
+use tempfile::TempDir;
+use tonic::{Request, Status};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const SECRET: &[u8] = b"the messenger's secret of 2026";
+const SPARE: &[u8] = b"the messenger's secret of 2025";
+
+const CALLERS: &str = r#"
+[[callers]]
+name = "agent"
+roles = ["agent"]
+workspaces = ["acme", "nowhere", "tokens", "mailers", "broken"]
+token_sha256 = ["HASH_agent"]
+[[callers]]
+name = "messenger"
+roles = ["messenger"]
+workspaces = ["*"]
+token_sha256 = ["HASH_messenger"]
+[[callers]]
+name = "operator"
+roles = ["operator"]
+workspaces = ["*"]
+token_sha256 = ["HASH_operator"]
+"#;
+
+#[derive(Debug)]
+struct Directory(Mutex<Vec<(&'static str, Arc<IdentityPolicy>)>>);
+
+impl WorkspaceDirectory for Directory {
+    fn identity_policy(&self, workspace: &WorkspaceId) -> Option<Arc<IdentityPolicy>> {
+        let all = self.0.lock().unwrap();
+        all.iter().find(|(name, _)| *name == workspace.as_str()).map(|(_, policy)| Arc::clone(policy))
+    }
+
+    fn secret(&self, workspace: &WorkspaceId, name: &str) -> Option<Secret> {
+        match (workspace.as_str(), name) {
+            ("acme" | "mailers", "current") => Some(Secret::new(SECRET.to_vec())),
+            ("acme", "spare") => Some(Secret::new(SPARE.to_vec())),
+            ("broken", "current") => Some(Secret::new(b"short".to_vec())),
+            _ => None,
+        }
+    }
+}
+
+fn policy(text: &str) -> Arc<IdentityPolicy> {
+    Arc::new(serde_json::from_str(text).unwrap())
+}
+
+const ONE: &str = r#"{"secrets":[{"id":"s1","secret":"current","use":"user_hash"}],"user_hash":{"over":"user_id"}}"#;
+const TWO: &str = r#"{"secrets":[{"id":"s2","secret":"current","use":"user_hash","primary":true},
+    {"id":"s1","secret":"spare","use":"user_hash"}],"user_hash":{"over":"user_id"}}"#;
+const MAIL: &str = r#"{"secrets":[{"id":"s1","secret":"current","use":"user_hash"}],"user_hash":{"over":"email"}}"#;
+
+struct Suite {
+    grpc: IdentityGrpc,
+    identity: Arc<Identity>,
+    clock: Arc<ManualClock>,
+    directory: Arc<Directory>,
+    authenticator: Authenticator,
+    _dir: TempDir,
+}
+
+impl Suite {
+    async fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
+        let directory = Arc::new(Directory(Mutex::new(vec![
+            ("acme", policy(ONE)),
+            ("globex", policy(ONE)),
+            ("mailers", policy(MAIL)),
+            ("broken", policy(ONE)),
+            ("tokens", policy("{}")),
+        ])));
+        let purposes = [
+            Purpose::AssertionSigning,
+            Purpose::ClaimSealing,
+            Purpose::StoreHashing,
+            Purpose::ContactHashing,
+            Purpose::TraceHashing,
+        ];
+        let keyring = Keyring::generate(&dir.path().join("identity.keys"), &purposes, &*random);
+        let keys = Keys::from_keyring(&keyring, Arc::clone(&random)).unwrap();
+        let store_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let records = EmbeddedRecords::open(dir.path().join("store.redb"), Arc::clone(&store_clock)).await.unwrap();
+        let workspaces: Arc<dyn WorkspaceDirectory> = Arc::<Directory>::clone(&directory);
+        let ports = Ports { records: Arc::new(records), workspaces, clock: store_clock, random };
+        let identity = Identity::new(Settings::default(), keys, ports).unwrap();
+        let grpc = IdentityGrpc::over(Arc::clone(&identity));
+        Self { grpc, identity, clock, directory, authenticator: authenticator(&dir), _dir: dir }
+    }
+
+    fn request<T>(&self, caller: &str, message: T) -> Request<T> {
+        let header = format!("Bearer token-of-{caller}");
+        let caller: Arc<Caller> = self.authenticator.authenticate(None, Some(&header), NOW).unwrap();
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(caller);
+        request
+    }
+
+    async fn begin(&self, caller: &str, message: pb::StartSessionRequest) -> Result<pb::StartSessionResponse, Refusal> {
+        plain(self.grpc.start_session(self.request(caller, message)).await)
+    }
+
+    async fn verify(
+        &self,
+        caller: &str,
+        message: pb::VerifyIdentityRequest,
+    ) -> Result<pb::VerifyIdentityResponse, Refusal> {
+        plain(self.grpc.verify_identity(self.request(caller, message)).await)
+    }
+
+    fn read(&self, assertion: &str, presenter: &str) -> Result<VerifiedContact, Refusal> {
+        let presenter: CallerName = presenter.parse().unwrap();
+        self.identity.verifier.verify(assertion, self.identity.ports.clock.now(), &presenter, "safeconduct")
+    }
+}
+
+fn authenticator(dir: &TempDir) -> Authenticator {
+    let hash = |name: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("token-of-{name}").as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let text = ["agent", "messenger", "operator"]
+        .into_iter()
+        .fold(CALLERS.to_owned(), |text, name| text.replace(&format!("HASH_{name}"), &hash(name)));
+    let file = dir.path().join("safeconduct.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
+    Authenticator::new(&config).unwrap()
+}
+
+fn plain<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, Refusal> {
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| refusal_in(&status).expect("every refusal carries ErrorInfo"))
+}
+
+fn visitor() -> pb::StartSessionRequest {
+    pb::StartSessionRequest { workspace_id: "acme".to_owned(), ..Default::default() }
+}
+
+fn hashed(user: &str, secret: &[u8]) -> pb::VerifyIdentityRequest {
+    let hash = user_hash::compute(&Secret::new(secret.to_vec()), user);
+    let subject = Some(pb::user_hash::Subject::UserId(user.to_owned()));
+    pb::VerifyIdentityRequest {
+        workspace_id: "acme".to_owned(),
+        proof: Some(pb::verify_identity_request::Proof::UserHash(pb::UserHash { subject, hash })),
+        ..Default::default()
+    }
+}
+
+fn within(assertion: &str, request: pb::VerifyIdentityRequest) -> pb::VerifyIdentityRequest {
+    pb::VerifyIdentityRequest { session_assertion: assertion.to_owned(), ..request }
+}
+
+#[track_caller]
+fn reason<T: fmt::Debug>(answer: Result<T, Refusal>) -> Reason {
+    answer.unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn a_visitor_gets_a_session_and_an_assertion_of_nothing() {
+    let suite = Suite::start().await;
+    let one = suite.begin("messenger", visitor()).await.unwrap();
+    let read = suite.read(&one.assertion, "messenger").unwrap();
+    assert_eq!(read.session().as_str(), one.session_id);
+    assert_eq!((read.contact().kind, read.epoch(), read.contact().attributes.len()), (ContactKind::Visitor, 1, 0));
+    assert_eq!(one.expire_time.unwrap().seconds, NOW.as_seconds() + 900);
+    let two = suite.begin("messenger", visitor()).await.unwrap();
+    assert_ne!(one.session_id, two.session_id);
+    assert_ne!(suite.read(&two.assertion, "messenger").unwrap().contact().id, read.contact().id);
+}
+
+#[tokio::test]
+async fn a_user_hash_proves_a_user_and_upgrades_the_session() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let proven = suite.verify("messenger", within(&session.assertion, hashed("u1", SECRET))).await.unwrap();
+    assert_eq!(proven.session_id, session.session_id);
+    let read = suite.read(&proven.assertion, "messenger").unwrap();
+    assert_eq!((read.contact().kind, read.epoch()), (ContactKind::User, 2));
+    let attribute = &read.contact().attributes["user_id"];
+    assert_eq!((attribute.value.as_str(), attribute.provenance), (Some("u1"), Provenance::SignedHash));
+    assert_eq!(attribute.proof_time, NOW);
+    let contact = proven.contact.unwrap();
+    assert_eq!(
+        (contact.contact_id.as_str(), contact.kind),
+        (read.contact().id.as_str(), common::ContactKind::User.into())
+    );
+    assert_eq!(contact.attributes["user_id"].value_json, r#""u1""#);
+    assert_eq!(proven.proof_expire_time.unwrap().seconds, NOW.as_seconds() + 12 * 3600);
+    assert!(!proven.assertion.contains("u1") && proven.assertion.len() < 1024, "{} bytes", proven.assertion.len());
+}
+
+#[tokio::test]
+async fn one_user_is_one_contact_in_every_session() {
+    let suite = Suite::start().await;
+    let one = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap();
+    let two = suite.verify("agent", hashed("u1", SECRET)).await.unwrap();
+    let other = suite.verify("agent", hashed("u2", SECRET)).await.unwrap();
+    let id = |answer: &pb::VerifyIdentityResponse| answer.contact.as_ref().unwrap().contact_id.clone();
+    assert_eq!(id(&one), id(&two));
+    assert_ne!(id(&one), id(&other));
+    assert_ne!(one.session_id, two.session_id);
+    assert_eq!(suite.read(&one.assertion, "messenger").unwrap().epoch(), 1);
+}
+
+#[tokio::test]
+async fn without_a_valid_hash_nobody_is_a_user() {
+    let suite = Suite::start().await;
+    let mut other_user = hashed("u2", SECRET);
+    if let Some(pb::verify_identity_request::Proof::UserHash(proof)) = &mut other_user.proof {
+        proof.subject = Some(pb::user_hash::Subject::UserId("u1".to_owned()));
+    }
+    assert_eq!(reason(suite.verify("agent", other_user).await), Reason::ProofInvalid);
+    assert_eq!(reason(suite.verify("agent", hashed("u1", b"another workspace's secret")).await), Reason::ProofInvalid);
+    assert_eq!(reason(suite.verify("agent", hashed("u1", SPARE)).await), Reason::ProofInvalid, "not accepted yet");
+}
+
+#[tokio::test]
+async fn secrets_rotate_without_an_outage() {
+    let suite = Suite::start().await;
+    *suite.directory.0.lock().unwrap() = vec![("acme", policy(TWO))];
+    suite.verify("agent", hashed("u1", SPARE)).await.unwrap();
+    suite.verify("agent", hashed("u1", SECRET)).await.unwrap();
+    *suite.directory.0.lock().unwrap() = vec![("acme", policy(ONE))];
+    assert_eq!(reason(suite.verify("agent", hashed("u1", SPARE)).await), Reason::ProofInvalid, "revoked at once");
+}
+
+#[tokio::test]
+async fn a_session_never_changes_hands() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let first = suite.verify("messenger", within(&session, hashed("u1", SECRET))).await.unwrap();
+    for held in [&session, &first.assertion] {
+        assert_eq!(reason(suite.verify("messenger", within(held, hashed("u2", SECRET))).await), Reason::SessionBound);
+        let again = suite.verify("messenger", within(held, hashed("u1", SECRET))).await.unwrap();
+        assert_eq!(suite.read(&again.assertion, "messenger").unwrap().epoch(), 2, "proving again is no upgrade");
+    }
+}
+
+#[tokio::test]
+async fn of_many_that_bind_one_session_at_once_one_contact_wins() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let (a, b, c) = tokio::join!(
+        suite.verify("messenger", within(&session, hashed("u1", SECRET))),
+        suite.verify("messenger", within(&session, hashed("u2", SECRET))),
+        suite.verify("messenger", within(&session, hashed("u3", SECRET))),
+    );
+    let (won, lost): (Vec<_>, Vec<_>) = [a, b, c].into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.into_iter().all(|answer| reason(answer) == Reason::SessionBound));
+}
+
+#[tokio::test]
+async fn a_session_is_upgraded_only_by_who_may_present_it_and_where_it_belongs() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let stolen = suite.verify("agent", within(&session, hashed("u1", SECRET))).await;
+    assert_eq!(reason(stolen), Reason::AssertionInvalid);
+    let mut elsewhere = within(&session, hashed("u1", SECRET));
+    elsewhere.workspace_id = "globex".to_owned();
+    assert_eq!(reason(suite.verify("messenger", elsewhere).await), Reason::AssertionInvalid);
+    let garbage = suite.verify("messenger", within("not.an.assertion", hashed("u1", SECRET))).await;
+    assert_eq!(reason(garbage), Reason::AssertionInvalid);
+
+    let shared = pb::StartSessionRequest { presenters: vec!["agent".to_owned(), "messenger".to_owned()], ..visitor() };
+    let session = suite.begin("messenger", shared).await.unwrap().assertion;
+    suite.verify("agent", within(&session, hashed("u1", SECRET))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_assertion_and_an_ended_session_are_refused() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    suite.clock.advance(Duration::from_mins(15));
+    let late = suite.verify("messenger", within(&session, hashed("u1", SECRET))).await;
+    assert_eq!(reason(late), Reason::AssertionExpired);
+}
+
+#[tokio::test]
+async fn no_assertion_outlives_its_session() {
+    let suite = Suite::start().await;
+    let hour = Duration::from_hours(1);
+    let mut held = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    for _ in 0..95 {
+        suite.clock.advance(Duration::from_mins(15) - Duration::from_secs(1));
+        held = suite.verify("messenger", within(&held, hashed("u1", SECRET))).await.unwrap().assertion;
+    }
+    let ends = NOW.after(24 * hour);
+    let read = suite.read(&held, "messenger").unwrap();
+    assert_eq!((read.session_start(), read.proof_expires()), (NOW, ends));
+    suite.clock.set(ends.before(Duration::from_mins(16)));
+    suite.clock.set(ends.before(Duration::from_mins(10)));
+    held = suite.verify("messenger", within(&held, hashed("u1", SECRET))).await.unwrap().assertion;
+    assert_eq!(suite.read(&held, "messenger").unwrap().expires(), ends);
+    suite.clock.set(ends);
+    let over = suite.verify("messenger", within(&held, hashed("u1", SECRET))).await;
+    assert_eq!(reason(over), Reason::AssertionExpired);
+}
+
+#[tokio::test]
+async fn a_caller_acts_in_its_roles_and_workspaces_only() {
+    let suite = Suite::start().await;
+    let elsewhere = pb::StartSessionRequest { workspace_id: "globex".to_owned(), ..Default::default() };
+    assert_eq!(reason(suite.begin("agent", elsewhere).await), Reason::CallerNotAllowed);
+    assert_eq!(reason(suite.begin("operator", visitor()).await), Reason::CallerNotAllowed);
+    assert_eq!(reason(suite.verify("operator", hashed("u1", SECRET)).await), Reason::CallerNotAllowed);
+    let nowhere = pb::StartSessionRequest { workspace_id: "nowhere".to_owned(), ..Default::default() };
+    assert_eq!(reason(suite.begin("agent", nowhere).await), Reason::WorkspaceUnknown);
+    let unknown = suite.grpc.start_session(Request::new(visitor())).await;
+    assert_eq!(reason(plain(unknown)), Reason::CallerUnauthenticated);
+}
+
+#[tokio::test]
+async fn only_who_sees_the_device_says_what_it_is() {
+    let suite = Suite::start().await;
+    let device = common::ClientContext { ip_address: "203.0.113.9".to_owned(), ..Default::default() };
+    let stated = pb::StartSessionRequest { client_context: Some(device), ..visitor() };
+    suite.begin("messenger", stated.clone()).await.unwrap();
+    assert_eq!(reason(suite.begin("agent", stated).await), Reason::CallerNotAllowed);
+    let silent = pb::StartSessionRequest { client_context: Some(common::ClientContext::default()), ..visitor() };
+    suite.begin("agent", silent).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workspace_hashes_one_identifier_and_says_which() {
+    let suite = Suite::start().await;
+    let mut by_id = hashed("ann@example.com", SECRET);
+    by_id.workspace_id = "mailers".to_owned();
+    let refusal = suite.verify("agent", by_id.clone()).await.unwrap_err();
+    assert_eq!(refusal.reason(), Reason::InputInvalid);
+    assert_eq!(refusal.violations()[0].field, "user_hash.user_id");
+    assert!(refusal.violations()[0].description.contains("email"));
+    if let Some(pb::verify_identity_request::Proof::UserHash(proof)) = &mut by_id.proof {
+        proof.subject = Some(pb::user_hash::Subject::Email("ann@example.com".to_owned()));
+    }
+    let proven = suite.verify("agent", by_id).await.unwrap();
+    let contact = proven.contact.unwrap();
+    assert_eq!((contact.user_id.as_str(), contact.attributes.len()), ("", 1));
+    assert_eq!(contact.attributes["email"].value_json, r#""ann@example.com""#);
+}
+
+#[tokio::test]
+async fn a_workspace_without_good_secrets_proves_nobody() {
+    let suite = Suite::start().await;
+    let at = |workspace: &str, secret: &[u8]| pb::VerifyIdentityRequest {
+        workspace_id: workspace.to_owned(),
+        ..hashed("u1", secret)
+    };
+    assert_eq!(reason(suite.verify("agent", at("broken", b"short")).await), Reason::Internal);
+    assert_eq!(reason(suite.verify("agent", at("tokens", SECRET)).await), Reason::ProofInvalid);
+}
+
+#[tokio::test]
+async fn everything_wrong_with_a_request_is_told_at_once() {
+    let suite = Suite::start().await;
+    let request = pb::VerifyIdentityRequest {
+        workspace_id: "Acme".to_owned(),
+        presenters: vec!["agent".to_owned(), "agent".to_owned(), "A B".to_owned()],
+        client_context: Some(common::ClientContext { ip_address: "home".to_owned(), ..Default::default() }),
+        proof: Some(pb::verify_identity_request::Proof::UserHash(pb::UserHash {
+            subject: Some(pb::user_hash::Subject::UserId("u\u{0}1".to_owned())),
+            hash: "xyz".to_owned(),
+        })),
+        ..Default::default()
+    };
+    let refusal = suite.verify("agent", request).await.unwrap_err();
+    let fields: Vec<_> = refusal.violations().iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "workspace_id",
+            "presenters[1]",
+            "presenters[2]",
+            "client_context.ip_address",
+            "user_hash.hash",
+            "user_hash.user_id"
+        ]
+    );
+    let empty = pb::VerifyIdentityRequest { workspace_id: "acme".to_owned(), ..Default::default() };
+    assert_eq!(suite.verify("agent", empty).await.unwrap_err().violations()[0].field, "proof");
+}
+
+#[tokio::test]
+async fn tokens_and_the_calls_of_later_versions_are_unimplemented() {
+    let suite = Suite::start().await;
+    let token = pb::VerifyIdentityRequest {
+        proof: Some(pb::verify_identity_request::Proof::Jwt("a.b.c".to_owned())),
+        ..hashed("u1", SECRET)
+    };
+    assert_eq!(reason(suite.verify("agent", token).await), Reason::Unimplemented);
+    macro_rules! unimplemented {
+        ($($call:ident($request:ident)),*) => {$(
+            let answer = suite.grpc.$call(suite.request("operator", pb::$request::default())).await;
+            assert_eq!(reason(plain(answer)), Reason::Unimplemented, stringify!($call));
+        )*};
+    }
+    unimplemented!(
+        renew_assertion(RenewAssertionRequest),
+        update_attributes(UpdateAttributesRequest),
+        set_attributes(SetAttributesRequest),
+        get_contact(GetContactRequest),
+        delete_contact(DeleteContactRequest),
+        export_contact(ExportContactRequest),
+        revoke_session(RevokeSessionRequest),
+        revoke_contact(RevokeContactRequest),
+        unblock_contact(UnblockContactRequest),
+        issue_assertion(IssueAssertionRequest)
+    );
+}
+
+#[tokio::test]
+async fn the_published_keys_check_what_was_issued() {
+    let suite = Suite::start().await;
+    let answer = plain(suite.grpc.get_jwks(suite.request("operator", pb::GetJwksRequest {})).await).unwrap();
+    assert_eq!(answer.max_age.unwrap().seconds, 300);
+    let keys = JwkSet::parse(&answer.jwks_json).unwrap();
+    let assertion = suite.begin("agent", visitor()).await.unwrap().assertion;
+    let verifier = Verifier::new(Arc::new(keys), Arc::clone(&suite.identity.seal), "safeconduct".into());
+    verifier.verify(&assertion, NOW, &"agent".parse().unwrap(), "safeconduct").unwrap();
+
+    let http = suite.identity.jwks_http(&http::Method::GET);
+    assert_eq!(http.headers()[http::header::CONTENT_TYPE], "application/jwk-set+json");
+    let body = http_body_util::BodyExt::collect(http.into_body()).await.unwrap().to_bytes();
+    assert_eq!(body, answer.jwks_json);
+    assert_eq!(suite.identity.jwks_http(&http::Method::POST).status(), http::StatusCode::METHOD_NOT_ALLOWED);
+    assert!(plain(suite.grpc.get_jwks(Request::new(pb::GetJwksRequest {})).await).is_err(), "not without a caller");
+}

@@ -1,0 +1,237 @@
+//! Which settings there are, their bounds, and the rules between them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use safeconduct_types::SecretText;
+use url::{Host, Url};
+
+use super::callers::{self, CallerConfig, Credential};
+use super::reader::Reader;
+use super::{
+    AssertionConfig, Config, DrainConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat, OperationsConfig,
+    RedisConfig, RuntimeConfig, RuntimeKind, SistersConfig, StoreConfig, TlsConfig,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Reads everything, so that everything wrong is told at once. `None` only if the reader noted a problem.
+pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) -> Option<Config> {
+    let data_dir = reader.path("data_dir");
+    let keyring_dir = reader.optional_path("keyring_dir").unwrap_or_else(|| data_dir.join("keys"));
+    let secrets_dir = reader.optional_path("secrets_dir").unwrap_or_else(|| config_dir.join("secrets"));
+    let workspaces_dir = reader.optional_path("workspaces.dir").unwrap_or_else(|| config_dir.join("workspaces"));
+    let issuers = callers::issuers(reader);
+    let callers = callers::callers(reader, &issuers);
+    let runtime = runtime(reader);
+    let log = log(reader);
+    let store = store(reader, &data_dir);
+    let [identity, otp, connector, admission] =
+        ["identity", "otp", "connector", "admission"].map(|section| listener(reader, section, &callers));
+    let operations = operations(reader);
+    let assertion = AssertionConfig {
+        issuer: reader.name("assertion.issuer"),
+        audience: reader.name("assertion.audience"),
+        lifetime: reader.duration("assertion.lifetime", MINUTE..=HOUR),
+    };
+    let sisters = sisters(reader);
+    let limits = limits(reader);
+    let drain = drain(reader);
+    let config = Config {
+        config_dir,
+        file,
+        data_dir,
+        keyring_dir,
+        workspaces_dir,
+        secrets_dir,
+        runtime: runtime?,
+        log: log?,
+        store: store?,
+        identity: identity?,
+        otp: otp?,
+        connector: connector?,
+        admission: admission?,
+        operations: operations?,
+        assertion,
+        sisters: sisters?,
+        limits,
+        drain,
+        callers,
+        issuers,
+    };
+    certificates_are_asked_for(reader, &config);
+    Some(config)
+}
+
+fn runtime(reader: &Reader) -> Option<RuntimeConfig> {
+    let kind = reader.choice("runtime.kind", &[("per-core", RuntimeKind::PerCore), ("shared", RuntimeKind::Shared)]);
+    let workers = usize::try_from(reader.count("runtime.workers", 0..=1024)).ok().filter(|count| *count > 0);
+    Some(RuntimeConfig { kind: kind?, workers })
+}
+
+fn log(reader: &Reader) -> Option<LogConfig> {
+    let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)];
+    let format = reader.choice("log.format", &formats);
+    Some(LogConfig { format: format?, level: reader.name("log.level") })
+}
+
+fn store(reader: &Reader, data_dir: &std::path::Path) -> Option<StoreConfig> {
+    let redis = reader.choice("store.kind", &[("embedded", false), ("redis", true)]);
+    let url = reader.text("store.url");
+    let config = RedisConfig {
+        ca: reader.optional_path("store.ca"),
+        connect_timeout: reader.duration("store.connect_timeout", 10 * MS..=30 * SECOND),
+        reply_timeout: reader.duration("store.reply_timeout", 10 * MS..=30 * SECOND),
+        allow_unsafe: reader.flag("store.allow_unsafe"),
+        url: SecretText::new(url.clone()),
+    };
+    let redis = redis?;
+    let is_redis = |url: &Url| matches!(url.scheme(), "redis" | "rediss") && url.has_host();
+    if redis && !Url::parse(&url).is_ok_and(|url| is_redis(&url)) {
+        reader.wrong("store.url", "expected redis://[user:password@]host[:port][/db] or rediss://, as store.kind is redis");
+    } else if !redis && !url.is_empty() {
+        // Silence here would mean records on one machine that somebody believes to be shared.
+        reader.wrong("store.url", "is set, but store.kind is \"embedded\"; set store.kind to \"redis\", or remove it");
+    }
+    Some(if redis { StoreConfig::Redis(config) } else { StoreConfig::Embedded { dir: data_dir.to_owned() } })
+}
+
+fn listener(reader: &Reader, section: &str, callers: &[CallerConfig]) -> Option<ListenerConfig> {
+    let key = |name: &str| format!("{section}.{name}");
+    let listen = reader.address(&key("listen"));
+    let insecure = reader.flag(&key("insecure"));
+    let cert = reader.optional_path(&key("tls.cert"));
+    let private = reader.optional_path(&key("tls.key"));
+    let client_ca = reader.optional_path(&key("tls.client_ca"));
+    let tls = match (cert, private) {
+        (Some(cert), Some(key)) => Some(TlsConfig { cert, key, client_ca }),
+        (None, None) => {
+            if client_ca.is_some() {
+                reader.wrong(&key("tls.client_ca"), "needs tls.cert and tls.key of the server besides");
+            }
+            None
+        }
+        (Some(_), None) => {
+            reader.wrong(&key("tls.key"), "is missing, but tls.cert is set; name the key of that certificate");
+            None
+        }
+        (None, Some(_)) => {
+            reader.wrong(&key("tls.cert"), "is missing, but tls.key is set; name the certificate of that key");
+            None
+        }
+    };
+    let listen = listen?;
+    if !listen.ip().is_loopback() && !insecure {
+        if tls.is_none() {
+            reader.wrong(&key("listen"), exposed("without TLS", "set tls.cert and tls.key", section));
+        }
+        if callers.is_empty() {
+            reader.wrong(&key("listen"), exposed("and no caller is configured", "add [[callers]]", section));
+        }
+    }
+    Some(ListenerConfig { listen, insecure, tls })
+}
+
+fn exposed(how: &str, remedy: &str, section: &str) -> String {
+    format!(
+        "this address is not loopback {how}; {remedy}, or listen on 127.0.0.1, or set {section}.insecure = true if \
+         something in front provides it"
+    )
+}
+
+fn operations(reader: &Reader) -> Option<OperationsConfig> {
+    let listen: Option<SocketAddr> = reader.address("operations.listen");
+    let insecure = reader.flag("operations.insecure");
+    let listen = listen?;
+    if !listen.ip().is_loopback() && !insecure {
+        let message = "this address is not loopback, and these pages have neither TLS nor callers; listen on \
+                       127.0.0.1, or set operations.insecure = true if only your platform can reach them";
+        reader.wrong("operations.listen", message);
+    }
+    Some(OperationsConfig { listen, insecure })
+}
+
+fn sisters(reader: &Reader) -> Option<SistersConfig> {
+    let insecure = reader.flag("sisters.insecure");
+    let token_file = reader.optional_path("sisters.token_file");
+    let [identity, admission] = ["sisters.identity", "sisters.admission"].map(|key| {
+        let url = reader.parsed::<Url>(key, "http://host:port or https://host:port")?;
+        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.username().is_empty();
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_bare {
+            reader.wrong(key, "expected http://host:port or https://host:port, without path, query or user");
+        } else if url.scheme() == "http" && !is_loopback(&url) && !insecure {
+            let message = "goes over the network without TLS; use https://, or set sisters.insecure = true if \
+                           something in between encrypts";
+            reader.wrong(key, message);
+        }
+        Some(url)
+    });
+    let ca = reader.optional_path("sisters.ca");
+    let client = match (reader.optional_path("sisters.cert"), reader.optional_path("sisters.key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.wrong("sisters.key", "is missing, but sisters.cert is set");
+            None
+        }
+        (None, Some(_)) => {
+            reader.wrong("sisters.cert", "is missing, but sisters.key is set");
+            None
+        }
+    };
+    Some(SistersConfig { identity: identity?, admission: admission?, ca, client, token_file })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+fn limits(reader: &Reader) -> LimitsConfig {
+    let in_flight = reader.count("limits.in_flight", 1..=1_000_000);
+    let limits = LimitsConfig {
+        message_bytes: reader.size("limits.message_bytes", 1 << 10..=1 << 26),
+        concurrent_streams: reader.count("limits.concurrent_streams", 1..=10_000),
+        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        default_deadline: reader.duration("limits.default_deadline", 100 * MS..=HOUR),
+        max_deadline: reader.duration("limits.max_deadline", 100 * MS..=HOUR),
+        keepalive_interval: reader.duration("limits.keepalive_interval", SECOND..=HOUR),
+        keepalive_timeout: reader.duration("limits.keepalive_timeout", SECOND..=HOUR),
+    };
+    if limits.default_deadline > limits.max_deadline {
+        reader.wrong("limits.default_deadline", "is longer than limits.max_deadline; shorten it or raise the other");
+    }
+    limits
+}
+
+fn drain(reader: &Reader) -> DrainConfig {
+    let drain = DrainConfig {
+        grace: reader.duration("drain.grace", Duration::ZERO..=HOUR),
+        hard_deadline: reader.duration("drain.hard_deadline", 100 * MS..=HOUR),
+    };
+    if drain.grace >= drain.hard_deadline {
+        reader.wrong("drain.hard_deadline", "must be longer than drain.grace, so that calls can still be ended in order");
+    }
+    drain
+}
+
+/// A caller known by its certificate only can't get in where no listener asks for one.
+fn certificates_are_asked_for(reader: &Reader, config: &Config) {
+    let listeners = [&config.identity, &config.otp, &config.connector, &config.admission];
+    let asked = listeners.iter().any(|one| one.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    for caller in config.callers.iter().filter(|one| matches!(one.credential, Credential::San(_)) && !asked) {
+        let message = format!(
+            "`{}` is known by a certificate, but no listener asks for one; set tls.client_ca of the listeners it calls",
+            caller.name
+        );
+        reader.wrong("callers", message);
+    }
+}

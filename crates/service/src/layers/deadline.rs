@@ -1,0 +1,194 @@
+//! Inside panic, outside everything that can wait, so that no wait is longer than the caller's.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use safeconduct_types::{Clock, Deadline, Reason, Refusal};
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::{Answer, Inner, Method, Watch, Watched, is_health, refuse};
+use crate::process::{CallLimits, Process};
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+#[derive(Clone)]
+pub(super) struct Limit<S> {
+    inner: S,
+    limits: CallLimits,
+    clock: Arc<dyn Clock>,
+    draining: CancellationToken,
+}
+
+impl<S> Limit<S> {
+    pub(super) fn new(inner: S, process: &Process) -> Self {
+        Self {
+            inner,
+            limits: process.limits,
+            clock: Arc::clone(&process.clock),
+            draining: process.draining.clone(),
+        }
+    }
+}
+
+impl<S: Inner> Service<Request<Body>> for Limit<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Answer {
+        let timeout = match parse_timeout(request.headers()) {
+            Ok(timeout) => timeout,
+            Err(refusal) => return Box::pin(std::future::ready(Ok(refuse(&refusal)))),
+        };
+        let streams = request.extensions().get::<Arc<Method>>().is_some_and(|method| method.streams());
+        let timeout = match timeout {
+            // A stream lasts as long as its caller wants it to.
+            given if streams => given,
+            given => Some(given.unwrap_or(self.limits.default_deadline).min(self.limits.max_deadline)),
+        };
+        if timeout == Some(Duration::ZERO) {
+            let refusal = Refusal::new(Reason::DeadlineTooShort, "the deadline had passed when the call arrived");
+            return Box::pin(std::future::ready(Ok(refuse(&refusal))));
+        }
+        if let Some(timeout) = timeout {
+            request.extensions_mut().insert(Deadline::within(self.clock.instant(), timeout));
+        }
+        // Whoever watches health wants to hear that it ended; any other stream is told to go elsewhere.
+        let draining = (streams && !is_health(&request)).then(|| self.draining.clone());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut remaining = Remaining::new(timeout, draining);
+            tokio::select! {
+                biased;
+                response = answer => Ok(Watched::response(response?, remaining)),
+                status = std::future::poll_fn(|cx| remaining.cut(cx)) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+/// The time that is left of a call, and for streams the end of the process.
+pub(crate) struct Remaining {
+    sleep: Option<Pin<Box<Sleep>>>,
+    draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Remaining {
+    pub(crate) fn new(timeout: Option<Duration>, draining: Option<CancellationToken>) -> Self {
+        Self {
+            sleep: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))),
+            draining: draining.map(|token| Box::pin(token.cancelled_owned())),
+        }
+    }
+}
+
+impl Watch for Remaining {
+    fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(exceeded());
+        }
+        if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Status::unavailable("the process is stopping; open the stream again elsewhere"));
+        }
+        Poll::Pending
+    }
+}
+
+/// Without `ErrorInfo`, which would claim that the call had no effect: the handler was cut off in the middle.
+pub(crate) fn exceeded() -> Status {
+    Status::deadline_exceeded("the deadline passed before the answer was ready; ask again with the same key")
+}
+
+/// What the caller allows, strictly as the specification writes it: at most eight digits and a unit. Whatever else is
+/// there is refused: a limit that is silently ignored is worse than none.
+fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::invalid_field(GRPC_TIMEOUT, "must be given once"));
+    }
+    duration(value.as_bytes())
+        .map(Some)
+        .ok_or_else(|| Refusal::invalid_field(GRPC_TIMEOUT, "must be 1 to 8 digits and one of H, M, S, m, u, n"))
+}
+
+fn duration(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// `timeout` as a value of `grpc-timeout`, rounded down to milliseconds but never to nothing.
+pub(crate) fn timeout_value(timeout: Duration) -> Option<HeaderValue> {
+    let millis = timeout.as_millis().max(1);
+    let text = if millis < 100_000_000 { format!("{millis}m") } else { format!("{}S", timeout.as_secs().min(99_999_999)) };
+    HeaderValue::from_maybe_shared(text.into_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_digits_and_a_unit_and_nothing_else() {
+        let cases: [(&str, Option<Duration>); 13] = [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("0m", Some(Duration::ZERO)),
+            ("999999999n", None),
+            ("5", None),
+            ("S", None),
+            ("", None),
+            ("+5S", None),
+            ("5s", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_sent_reads_back_no_longer_than_it_was() {
+        for timeout in [Duration::from_nanos(1), Duration::from_micros(15_500_900), Duration::from_secs(200_000)] {
+            let value = timeout_value(timeout).expect("a header value");
+            let read = duration(value.as_bytes()).expect("a timeout");
+            assert!(read <= timeout.max(Duration::from_millis(1)), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_timeout_is_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(GRPC_TIMEOUT, HeaderValue::from_static("1S"));
+        headers.append(GRPC_TIMEOUT, HeaderValue::from_static("1S"));
+        assert!(parse_timeout(&headers).is_err());
+    }
+}

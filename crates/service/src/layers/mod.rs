@@ -1,0 +1,102 @@
+//! What every call passes through, outermost first: trace, panic, deadline, shed, caller. One file each, which says
+//! why the layer stands where it stands.
+
+mod body;
+mod caller;
+mod deadline;
+mod metrics;
+mod panic;
+mod shed;
+mod trace;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use safeconduct_types::Refusal;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+pub(crate) use body::{Watch, Watched};
+pub use caller::{Authenticate, CallerExtension, InProcess, PeerCertificate};
+pub(crate) use deadline::{Remaining, exceeded, timeout_value};
+pub use metrics::{Method, Metrics};
+pub use panic::hide_panic_payloads;
+pub(crate) use shed::Gate;
+pub(crate) use trace::record_status;
+
+use crate::process::Process;
+
+/// What a layer wraps: the next layer, or the routes.
+pub(crate) trait Inner:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// An answer on its way.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Routes behind all layers: what a listener serves, and what a sister in the same process calls.
+#[derive(Clone)]
+pub struct Layered(trace::Trace<panic::Panic<deadline::Limit<shed::Shed<caller::Authenticated<Routes>>>>>);
+
+impl std::fmt::Debug for Layered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Layered")
+    }
+}
+
+/// Puts the layers around `routes`. `open_reflection` lets anybody read the contracts: for loopback listeners, where
+/// whoever can connect can read the files anyway. Health is always open.
+pub fn layered(
+    process: &Process,
+    authenticator: Arc<dyn Authenticate>,
+    open_reflection: bool,
+    routes: Routes,
+) -> Layered {
+    let caller = caller::Authenticated::new(routes.prepare(), authenticator, open_reflection);
+    let shed = shed::Shed::new(caller, Arc::clone(&process.gate), Arc::clone(&process.metrics));
+    let deadline = deadline::Limit::new(shed, process);
+    let panic = panic::Panic::new(deadline, Arc::clone(&process.metrics));
+    Layered(trace::Trace::new(panic, Arc::clone(&process.metrics), Arc::clone(&process.clock)))
+}
+
+impl Service<Request<Body>> for Layered {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        self.0.call(request)
+    }
+}
+
+/// The answer that is a refusal.
+pub(crate) fn refuse(refusal: &Refusal) -> Response<Body> {
+    crate::status::to_status(refusal).into_http()
+}
+
+/// Whether the request is a health probe, which must be answered whatever the state of the process.
+fn is_health<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with("/grpc.health.v1.Health/")
+}

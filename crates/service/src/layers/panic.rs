@@ -1,0 +1,87 @@
+//! Inside the trace, which shows what it answers; outside everything else, so that a panic anywhere ends one call and
+//! not the connection with all its other calls.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use safeconduct_telemetry::propagate;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::{Answer, Inner, Metrics, Watch, Watched};
+
+#[derive(Clone)]
+pub(super) struct Panic<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Panic<S> {
+    pub(super) fn new(inner: S, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+impl<S: Inner> Service<Request<Body>> for Panic<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let watch = Unwinding(Arc::clone(&self.metrics));
+        // A service is made anew for each call (it is cloned), so nothing half-changed is seen afterwards.
+        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+            Ok(answer) => answer,
+            Err(payload) => {
+                let response = watch.status(payload).into_http();
+                return Box::pin(std::future::ready(Ok(response)));
+            }
+        };
+        Box::pin(async move {
+            match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(answer) => answer.map(|response| Watched::response(response, watch)),
+                Err(payload) => Ok(watch.status(payload).into_http()),
+            }
+        })
+    }
+}
+
+struct Unwinding(Arc<Metrics>);
+
+impl Unwinding {
+    /// Without `ErrorInfo`, which would claim that the call had no effect: a handler that panicked may have acted.
+    fn status(&self, payload: Box<dyn Any + Send>) -> Status {
+        // The payload can hold anything the handler held; nobody gets to see it.
+        drop(payload);
+        self.0.panics.fetch_add(1, Ordering::Relaxed);
+        let trace = propagate::current_trace_id().unwrap_or_default();
+        tracing::error!(trace, "a call ended in a panic");
+        Status::internal(format!("a fault of ours ended this call; ask again with the same key (trace {trace})"))
+    }
+}
+
+impl Watch for Unwinding {
+    fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Status> {
+        catch_unwind(AssertUnwindSafe(poll)).map_err(|payload| self.status(payload))
+    }
+}
+
+/// Has the process log where a panic happened and nothing of what it says, which the standard hook would print. To be
+/// called once by the binary.
+pub fn hide_panic_payloads() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
+}

@@ -1,0 +1,88 @@
+//! Inside the deadline, so that what is admitted is bounded in time too; outside the caller, because checking a
+//! signature is work that a flood must not be able to order.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use safeconduct_types::{Reason, Refusal};
+use tonic::body::Body;
+use tower::Service;
+
+use super::{Answer, InProcess, Inner, Metrics, Watch, Watched, is_health, refuse};
+
+/// How long whoever was turned away should wait at least.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// How many calls the process has let in, over all listeners and runtimes.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    inside: AtomicUsize,
+    max: usize,
+}
+
+impl Gate {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { inside: AtomicUsize::new(0), max }
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Permit> {
+        if self.inside.fetch_add(1, Ordering::Relaxed) < self.max {
+            return Some(Permit(Arc::clone(self)));
+        }
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// The right to be inside, until the last byte of the answer is handed over.
+struct Permit(Arc<Gate>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Watch for Permit {}
+
+#[derive(Clone)]
+pub(super) struct Shed<S> {
+    inner: S,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Shed<S> {
+    pub(super) fn new(inner: S, gate: Arc<Gate>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, gate, metrics }
+    }
+}
+
+impl<S: Inner> Service<Request<Body>> for Shed<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        // A call from within belongs to one that was let in; refusing it would waste what that one has done.
+        if is_health(&request) || request.extensions().get::<InProcess>().is_some() {
+            return Box::pin(self.inner.call(request));
+        }
+        let Some(permit) = self.gate.enter() else {
+            self.metrics.shed.fetch_add(1, Ordering::Relaxed);
+            let refusal = Refusal::new(Reason::Overloaded, "too many calls are in flight; try again in a moment");
+            let response = refuse(&refusal.with_retry_after(RETRY_AFTER));
+            return Box::pin(std::future::ready(Ok(response)));
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move { answer.await.map(|response| Watched::response(response, permit)) })
+    }
+}

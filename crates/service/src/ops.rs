@@ -1,0 +1,100 @@
+//! The operations port: `/livez`, `/readyz` and `/metrics` over HTTP/1.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::process::Process;
+
+/// Connections at a time; probes and scrapers need few.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may be open.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// The operations port, bound.
+pub(crate) struct Operations {
+    socket: TcpListener,
+    address: SocketAddr,
+    process: Process,
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Operations").field(&self.address).finish()
+    }
+}
+
+impl Operations {
+    pub(crate) fn new((socket, address): (TcpListener, SocketAddr), process: Process) -> Self {
+        Self { socket, address, process }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the handle is aborted: probes are answered to the very end of a drain.
+    pub(crate) fn start(self) -> JoinHandle<()> {
+        let mut alone = JoinSet::new();
+        // Not one of `Tasks`, which the drain waits for.
+        alone.spawn(self.run());
+        tokio::task::spawn(async move { while alone.join_next().await.is_some() {} })
+    }
+
+    async fn run(self) {
+        let Ok(listener) = tokio::net::TcpListener::from_std(self.socket) else { return };
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+            }
+            while connections.try_join_next().is_some() {}
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let process = self.process.clone();
+            connections.spawn(async move {
+                let service = service_fn(move |request| answer(request, process.clone()));
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(5))
+                    .serve_connection(TokioIo::new(stream), service);
+                // Whether a probe hung up early concerns nobody.
+                let _ended = tokio::time::timeout(MAX_AGE, served).await;
+            });
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, process: Process) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"));
+    }
+    Ok(match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "alive\n"),
+        "/readyz" if process.health.ready().await => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/metrics" => text(StatusCode::OK, process.metrics.render()),
+        _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"),
+    })
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let plain = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}

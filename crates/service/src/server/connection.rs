@@ -1,0 +1,176 @@
+//! One connection, from the handshake to the last call.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tower::Service;
+
+use super::TransportOptions;
+use super::tls::Acceptor;
+use crate::layers::{Answer, Layered, PeerCertificate};
+
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    pub(super) tls: Option<Acceptor>,
+    pub(super) service: Layered,
+    pub(super) transport: TransportOptions,
+    pub(super) draining: CancellationToken,
+}
+
+/// Serves a connection to its end. Failures are the peer's or the network's: they are told at debug level only.
+pub(super) async fn serve(stream: TcpStream, connection: Connection) {
+    if let Err(error) = connect(stream, connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connect(stream: TcpStream, connection: Connection) -> Result<(), Failure> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(connection.peer) };
+    let Some(tls) = &connection.tls else {
+        return http(stream, Peer { info, certificate: None }, connection).await;
+    };
+    let stream = tokio::time::timeout(connection.transport.handshake_timeout, tls.accept(stream)).await??;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = certificates.first().map(|leaf| PeerCertificate(Arc::from(leaf.as_ref())));
+    http(stream, Peer { info, certificate }, connection).await
+}
+
+async fn http<IO>(stream: IO, peer: Peer, connection: Connection) -> Result<(), Failure>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Connection { service, transport, draining, .. } = connection;
+    let heard = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard) });
+    let mut served = std::pin::pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(transport.max_concurrent_streams)
+            .max_local_error_reset_streams(transport.max_local_error_reset_streams)
+            .max_header_list_size(transport.max_header_bytes)
+            .keep_alive_interval(transport.keepalive_interval)
+            .keep_alive_timeout(transport.keepalive_timeout)
+            .auto_date_header(false)
+            .serve_connection(io, PerCall { service, peer })
+    );
+    let mut quiet = std::pin::pin!(tokio::time::sleep(transport.handshake_timeout));
+    let mut listening = true;
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            end = &mut served => return end.map_err(Failure::from),
+            // Keepalive starts after the first bytes only; a peer that never sends any is let go here.
+            () = &mut quiet, if listening => {
+                listening = false;
+                if !heard.load(Ordering::Relaxed) {
+                    return Err("the peer said nothing".into());
+                }
+            }
+            () = draining.cancelled(), if !leaving => {
+                leaving = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+struct Peer {
+    info: TcpConnectInfo,
+    certificate: Option<PeerCertificate>,
+}
+
+/// Hands each request to a copy of the service, with what is known about the peer.
+struct PerCall {
+    service: Layered,
+    peer: Peer,
+}
+
+impl hyper::service::Service<Request<Incoming>> for PerCall {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready;
+
+    fn call(&self, request: Request<Incoming>) -> Ready {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.info.clone());
+        if let Some(certificate) = &self.peer.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        // The routes are always ready: what limits calls is the shed layer.
+        Ready(self.service.clone().call(request))
+    }
+}
+
+/// The answer, by a name that hyper can use.
+struct Ready(Answer);
+
+impl Future for Ready {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// A stream that notes whether anything was ever read from it.
+struct Listening<IO> {
+    stream: IO,
+    heard: Arc<AtomicBool>,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            this.heard.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Listening<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,65 @@
+//! Records with compare-and-set and expiry, over Redis and the embedded engine.
+//!
+//! A record is a key, some bytes, a revision and perhaps an end. Records that change together live in one
+//! [`Slot`]; [`Records::commit`] changes any number of them at once, if each is still as expected. That is all:
+//! what the bytes mean, and what may follow what, belongs to the service that owns the keyspace.
+//!
+//! What both stores promise, and the conformance suite checks:
+//!
+//! - **All or nothing.** A commit is seen whole or not at all, and it is durable before it is answered.
+//! - **Once.** The revision of a record is the [`OperationId`] that wrote it. Each record remembers its last
+//!   [`REVISIONS`] revisions (deleted ones too, for [`GRACE`]), and a commit is all or nothing, so if any of its
+//!   records remembers the operation, all of it was done: repeating it answers [`Committed::Done`] and changes
+//!   nothing. Only when each of its records was written [`REVISIONS`] times since is it forgotten, and then the
+//!   repeat is an ordinary commit: it answers [`Committed::Conflict`] if the records are no longer as expected.
+//!   An operation id belongs to one set of changes; after a conflict it may be used for another one.
+//! - **The store's clock decides expiry.** A record whose end has come reads as absent, whether or not its bytes
+//!   were collected. Bytes are collected [`GRACE`] later, so that a clock set wrong and right again within that
+//!   time costs nothing. A clock that steps back by up to [`CLOCK_STEP`] stands still for this process; one that
+//!   steps back further was mended, and is believed.
+//! - **No endless waiting.** Every call ends within the reply time-out; while the store is known to be gone,
+//!   calls fail at once.
+//!
+//! Keys are keyed hashes of length-prefixed parts ([`StoreKeyer`]): nobody reads a contact off the store, and no
+//! two lists of parts meet in one key. Values are the caller's to seal. Neither is ever in a span, log or error.
+
+mod embedded;
+mod error;
+mod key;
+mod open;
+mod record;
+mod redis;
+mod steady;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use safeconduct_types::OperationId;
+
+pub use embedded::EmbeddedRecords;
+pub use error::StoreError;
+pub use key::{RecordKey, Slot, StoreKeyer};
+pub use open::{StoreOptions, open};
+pub use record::{Change, Committed, Expected, MAX_RECORDS, MAX_VALUE, Record, Revision, Snapshot, Write};
+pub use redis::{RedisOptions, RedisRecords};
+pub use steady::CLOCK_STEP;
+pub use stored::{GRACE, REVISIONS};
+
+/// Records of one keyspace, on whichever store.
+#[async_trait]
+pub trait Records: Send + Sync + Debug {
+    /// These records of one slot as they are at one moment, in the order of `keys` (1 to [`MAX_RECORDS`]), and
+    /// what time it then was.
+    async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError>;
+
+    /// Makes all of these changes (1 to [`MAX_RECORDS`], each of another record of `slot`), durably, if every
+    /// record is as expected; else none. May be repeated with the same operation id when the answer was lost.
+    async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError>;
+
+    /// Whether the store answers and would take a write.
+    async fn ping(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,138 @@
+//! What goes in and what comes out.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use bytes::Bytes;
+use safeconduct_types::{OperationId, Timestamp};
+
+use crate::{RecordKey, Slot, StoreError};
+
+/// Most records that one call may name.
+pub const MAX_RECORDS: usize = 64;
+
+/// Longest value of a record, in bytes.
+pub const MAX_VALUE: usize = 8 * 1024 * 1024;
+
+/// Which write a record stems from: the operation that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Revision(pub(crate) [u8; 16]);
+
+impl Revision {
+    /// The revision that a commit of this operation writes.
+    pub const fn of(operation: OperationId) -> Self {
+        Self(*operation.as_bytes())
+    }
+}
+
+/// A record as it was found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The caller's bytes.
+    pub value: Bytes,
+    /// The operation that wrote it.
+    pub revision: Revision,
+    /// From when on it is absent; never, if `None`.
+    pub expires: Option<Timestamp>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("bytes", &self.value.len())
+            .field("revision", &self.revision)
+            .field("expires", &self.expires)
+            .finish()
+    }
+}
+
+/// Records at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// That moment, on the store's clock.
+    pub now: Timestamp,
+    /// The records, in the order asked for; `None` for one that does not exist, was deleted or has expired.
+    pub records: Vec<Option<Record>>,
+}
+
+/// One record's part in a commit.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which record.
+    pub key: RecordKey,
+    /// What it must be for the commit to happen.
+    pub expected: Expected,
+    /// What it becomes.
+    pub write: Write,
+}
+
+/// What a record must be for a commit to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Not there: never written, deleted or expired.
+    Absent,
+    /// There, and written by just this operation.
+    At(Revision),
+}
+
+/// What a record becomes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Write {
+    /// These bytes, until then.
+    Put {
+        /// At most [`MAX_VALUE`] bytes.
+        value: Bytes,
+        /// From when on the record is absent; never, if `None`.
+        expires: Option<Timestamp>,
+    },
+    /// Absent.
+    Delete,
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { value, expires } => {
+                f.debug_struct("Put").field("bytes", &value.len()).field("expires", expires).finish()
+            }
+            Self::Delete => f.write_str("Delete"),
+        }
+    }
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Committed {
+    /// Every change is made, now or by an earlier call with the same operation id.
+    Done,
+    /// Some record was not as expected; nothing was changed.
+    Conflict,
+}
+
+pub(crate) fn check_read(slot: &Slot, keys: &[RecordKey]) -> Result<(), StoreError> {
+    check_keys(slot, keys.len(), keys.iter())
+}
+
+pub(crate) fn check_commit(slot: &Slot, changes: &[Change]) -> Result<(), StoreError> {
+    check_keys(slot, changes.len(), changes.iter().map(|change| &change.key))?;
+    let distinct: HashSet<_> = changes.iter().map(|change| &change.key).collect();
+    if distinct.len() != changes.len() {
+        return Err(StoreError::Invalid("a commit names each record once".into()));
+    }
+    let too_long = |change: &Change| matches!(&change.write, Write::Put { value, .. } if value.len() > MAX_VALUE);
+    if changes.iter().any(too_long) {
+        return Err(StoreError::Invalid("a record is longer than the store takes".into()));
+    }
+    Ok(())
+}
+
+fn check_keys<'a>(slot: &Slot, count: usize, mut keys: impl Iterator<Item = &'a RecordKey>) -> Result<(), StoreError> {
+    if count == 0 || count > MAX_RECORDS {
+        return Err(StoreError::Invalid("a call names 1 to 64 records".into()));
+    }
+    if !keys.all(|key| key.is_in(slot)) {
+        return Err(StoreError::Invalid("a call names records of one slot".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Promises and house rules, tested from outside. See `tests/README.md`.
