@@ -51,6 +51,6 @@ done
     printf 'PATH="%s/bin:%s/bin:$PATH"; export PATH\n' "$tools" "$python"
     printf 'PYTHONPATH="%s${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH\n' "$python"
     [ -x "$tools/bin/redis-server" ] &&
-        printf 'SAFECONDUCT_REDIS_SERVER="%s/bin/redis-server"; export SAFECONDUCT_REDIS_SERVER\n' "$tools"
+        printf 'TEST_REDIS_SERVER="%s/bin/redis-server"; export TEST_REDIS_SERVER\n' "$tools"
     :
 } >"$tools/env"

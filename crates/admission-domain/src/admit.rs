@@ -174,8 +174,13 @@ fn take_over(
             "there is no such execution to take over; ask again without resuming",
         ));
     };
-    if target.is_held_by(asked.operation) && target.standing(now) == Standing::Running {
-        return Ok(Decision::plain(AdmitAnswer::Admitted(Admitted { execution: target, resumed: true })));
+    if target.is_held_by(asked.operation) {
+        // A repeat. Once the lease has lapsed it is no permission to act any more; another operation may take over.
+        let standing = target.standing(now);
+        return Ok(Decision::plain(match standing {
+            Standing::Running => AdmitAnswer::Admitted(Admitted { execution: target, resumed: true }),
+            Standing::Unknown | Standing::Completed | Standing::Released => answer(now, target, Matched::Id),
+        }));
     }
     match target.resume(now, asked.operation, asked.lease) {
         Ok(execution) => {

@@ -6,13 +6,13 @@ use std::time::Duration;
 /// The shortest lease: below it, an ordinary pause of a process would read as a crash.
 pub const MIN_LEASE: Duration = Duration::from_secs(1);
 /// The longest lease: so long an execution may read as running after its executor died.
-pub const MAX_LEASE: Duration = Duration::from_secs(10 * 60);
+pub const MAX_LEASE: Duration = Duration::from_mins(10);
 /// The shortest retention of a final record.
-pub const MIN_RETENTION: Duration = Duration::from_secs(60);
+pub const MIN_RETENTION: Duration = Duration::from_mins(1);
 /// The retention of a final record, unless told otherwise.
-pub const DEFAULT_RETENTION: Duration = Duration::from_secs(72 * 3600);
+pub const DEFAULT_RETENTION: Duration = Duration::from_hours(72);
 /// The longest retention of a final record.
-pub const MAX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// The most bytes of a sealed intent, checkpoint or outcome.
 pub const MAX_SEALED: usize = 256 * 1024;
 /// The most keys of one request.
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_for_three_days_unless_told_otherwise_and_never_over_thirty() {
-        assert_eq!(Retention::default().length(), Duration::from_secs(259_200));
-        assert!(Retention::parse(Duration::from_secs(30 * 86_400)).is_ok());
+        assert_eq!(Retention::default().length(), Duration::from_hours(72));
+        assert!(Retention::parse(Duration::from_hours(720)).is_ok());
         assert!(Retention::parse(Duration::from_secs(30 * 86_400 + 1)).is_err());
         assert!(Retention::parse(Duration::ZERO).is_err());
     }

@@ -69,7 +69,7 @@ pub(crate) fn admit(number: u64, keys: &[Key], print: u8) -> Admit {
         operation: op(number),
         keys: Keys::parse(keys.to_vec()).unwrap(),
         fingerprint: Some(fingerprint(print)),
-        retain: Retention::parse(Duration::from_secs(3600)).unwrap(),
+        retain: Retention::parse(Duration::from_hours(1)).unwrap(),
         lease: lease(10),
         intent: sealed(7),
         resume: None,
@@ -112,10 +112,9 @@ impl Shelf {
     }
 
     pub(crate) fn execution(&self, number: u64) -> Option<Execution> {
-        match self.get(&Name::Execution(execution_id(number)))? {
-            Record::Execution(execution) => Some(*execution),
-            other => panic!("{other:?}"),
-        }
+        let record = self.get(&Name::Execution(execution_id(number)))?;
+        let Record::Execution(execution) = record else { panic!("{record:?}") };
+        Some(*execution)
     }
 
     pub(crate) fn expires(&self, name: &Name) -> Option<Timestamp> {

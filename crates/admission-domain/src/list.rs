@@ -64,7 +64,7 @@ impl Listing {
 
     /// When a part that was changed at `now` lists nothing any more that could still be found.
     pub(crate) fn expires(now: Timestamp) -> Timestamp {
-        const DAY: Duration = Duration::from_secs(86_400);
+        const DAY: Duration = Duration::from_hours(24);
         now.after(MAX_RETENTION).after(MAX_LEASE).after(DAY)
     }
 }

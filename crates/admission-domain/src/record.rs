@@ -52,6 +52,11 @@ impl Found {
         self.0.insert(name, record);
     }
 
+    /// What was found under `name`.
+    pub fn get(&self, name: &Name) -> Option<&Record> {
+        self.0.get(name)
+    }
+
     pub(crate) fn pointer(&self, key: &Key) -> Option<&Pointer> {
         match self.0.get(&Name::Key(*key)) {
             Some(Record::Pointer(pointer)) => Some(pointer),

@@ -31,7 +31,7 @@ fn left_as(how: &str) -> Shelf {
         "unknown" => end(unknown()),
         "retention over" => {
             end(completed());
-            shelf.now = shelf.now.after(Duration::from_secs(3600));
+            shelf.now = shelf.now.after(Duration::from_hours(1));
         }
         other => panic!("the table has a way to settle that nobody tests: {other}"),
     }

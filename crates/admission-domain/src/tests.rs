@@ -14,10 +14,8 @@ use crate::record::Name;
 use crate::resolve::Matched;
 
 fn admitted(answer: AdmitAnswer) -> Admitted {
-    match answer {
-        AdmitAnswer::Admitted(it) => it,
-        other => panic!("should have been admitted: {other:?}"),
-    }
+    let AdmitAnswer::Admitted(it) = answer else { panic!("should have been admitted: {answer:?}") };
+    it
 }
 
 #[test]
@@ -107,6 +105,9 @@ fn whoever_takes_over_gets_a_higher_token_and_the_earlier_word_is_lost() {
     assert!(it.resumed);
     assert_eq!((it.execution.id(), it.execution.token()), (&execution_id(1), Token::new(2)));
     assert_eq!(admitted(shelf.admit(&asked).unwrap()), it, "a repeat");
+    shelf.now = seconds(20);
+    assert!(matches!(shelf.admit(&asked), Ok(AdmitAnswer::Unknown(..))), "a repeat after the lease lapsed");
+    shelf.now = seconds(11);
     assert_eq!(shelf.settle(&settle(1, 3, Token::FIRST, completed())).unwrap_err().reason(), Reason::LeaseLost);
     assert_eq!(shelf.execution(1).unwrap().standing(shelf.now), Standing::Running);
     shelf.settle(&settle(1, 4, Token::new(2), completed())).unwrap();
@@ -165,12 +166,12 @@ fn keys_and_record_are_forgotten_together_and_unknown_never_is() {
     let names = [Name::Key(caller(1)), Name::Key(same(1)), Name::Execution(execution_id(1))];
     admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
     shelf.settle(&settle(1, 2, Token::FIRST, unknown())).unwrap();
-    shelf.now = shelf.now.after(Duration::from_secs(400 * 86_400));
+    shelf.now = shelf.now.after(Duration::from_hours(400 * 24));
     assert!(names.iter().all(|name| shelf.expires(name).is_none()));
     assert!(matches!(shelf.lookup(&[same(1)], None), LookupAnswer::Unknown(..)));
 
     shelf.settle(&settle(1, 3, Token::FIRST, completed())).unwrap();
-    let end = Some(shelf.now.after(Duration::from_secs(3600)));
+    let end = Some(shelf.now.after(Duration::from_hours(1)));
     assert!(names.iter().all(|name| shelf.expires(name) == end));
 }
 
@@ -178,7 +179,7 @@ fn keys_and_record_are_forgotten_together_and_unknown_never_is() {
 fn settling_may_name_another_retention() {
     let mut shelf = Shelf::default();
     admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
-    let retain = Some(crate::Retention::parse(Duration::from_secs(60)).unwrap());
+    let retain = Some(crate::Retention::parse(Duration::from_mins(1)).unwrap());
     let outcome = crate::fixture::sealed(1);
     shelf.settle(&settle(1, 2, Token::FIRST, Settlement::Completed { outcome, retain })).unwrap();
     shelf.now = seconds(60);
@@ -203,10 +204,9 @@ fn an_execution_is_found_by_its_id_whatever_became_of_it() {
     admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
     assert!(matches!(shelf.look(&by_id), LookupAnswer::Running(_, Matched::Id)));
     shelf.settle(&settle(1, 2, Token::FIRST, released(false))).unwrap();
-    match shelf.look(&by_id) {
-        LookupAnswer::Replay(it, Matched::Id) => assert!(matches!(it.state(), State::Released { .. })),
-        other => panic!("{other:?}"),
-    }
+    let answer = shelf.look(&by_id);
+    let LookupAnswer::Replay(it, Matched::Id) = answer else { panic!("{answer:?}") };
+    assert!(matches!(it.state(), State::Released { .. }));
 }
 
 #[test]

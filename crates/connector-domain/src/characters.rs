@@ -14,7 +14,9 @@ pub(crate) enum Hidden {
 /// Why this character has no place in plain text, if it has none.
 pub(crate) const fn hidden(c: char) -> Option<Hidden> {
     match c {
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => Some(Hidden::Control),
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => {
+            Some(Hidden::Control)
+        }
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => Some(Hidden::Bidi),
         // Soft hyphen, joiners, fillers, the byte order mark, tags, and the selectors that can carry hidden bytes.
         '\u{ad}'

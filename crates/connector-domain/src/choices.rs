@@ -28,7 +28,9 @@ pub fn check_member(input: &InputName, choices: &Choices, list: &Shaped, value: 
     } else {
         (
             Reason::ChoicesIncomplete,
-            format!("the contact's list for inputs.{input} could not be read to its end, so it is not known whether this is in it"),
+            format!(
+                "the contact's list for inputs.{input} could not be read to its end, so it is not known whether this is in it"
+            ),
         )
     };
     Err(Refusal::new(reason, detail)

@@ -4,10 +4,10 @@
 //! refused when the definition is read. Formats are checked, unknown ones refused, and a reference leads nowhere
 //! outside the schema. What is said about a value names the rule and never the value.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use jsonschema::error::{ValidationErrorKind, TypeKind};
+use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use safeconduct_types::Violation;
 use serde_json::Value;
@@ -113,8 +113,12 @@ impl Schema {
         if self.accepts(value) {
             return Ok(());
         }
-        let mut problems: Vec<_> =
-            self.validator.iter_errors(value).take(MAX_VIOLATIONS).map(|error| (path_of(&error), describe(error.kind()))).collect();
+        let mut problems: Vec<_> = self
+            .validator
+            .iter_errors(value)
+            .take(MAX_VIOLATIONS)
+            .map(|error| (path_of(&error), describe(error.kind())))
+            .collect();
         if problems.is_empty() {
             problems.push((String::new(), "does not have the declared form".to_owned()));
         }
@@ -140,7 +144,10 @@ fn path_of(error: &ValidationError<'_>) -> String {
     let mut path = String::new();
     for segment in error.instance_path() {
         match segment {
-            LocationSegment::Index(index) => path.push_str(&format!("[{index}]")),
+            LocationSegment::Index(index) => {
+                // Writing to a string cannot fail.
+                let _ = write!(path, "[{index}]");
+            }
             LocationSegment::Property(name) => {
                 path.push('.');
                 path.push_str(plain_word(&name).unwrap_or("?"));
@@ -163,7 +170,10 @@ fn shown(rule: &Value) -> String {
     if text.chars().count() <= MAX_SHOWN { text } else { text.chars().take(MAX_SHOWN).chain("...".chars()).collect() }
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "the enum is the library's and grows; every other rule gets the general sentence")]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum is the library's and grows; every other rule gets the general sentence"
+)]
 fn describe(kind: &ValidationErrorKind) -> String {
     use ValidationErrorKind as Kind;
     match kind {
@@ -199,6 +209,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "reads better with `json!`")]
     fn schema(value: Value) -> Schema {
         Schema::compile(&value).unwrap()
     }

@@ -53,7 +53,7 @@ pub(crate) fn write() -> Connector {
     let mut connector = connector();
     connector.effect = Effect::Write;
     connector.request.method = Method::Post;
-    connector.idempotency = Some(Idempotency { same: Vec::new(), retain: Duration::from_secs(3600), upstream_key: None });
+    connector.idempotency = Some(Idempotency { same: Vec::new(), retain: Duration::from_hours(1), upstream_key: None });
     connector
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn keyed(mut connector: Connector, place: KeyPlace) -> Connector {
     if let Some(idempotency) = &mut connector.idempotency {
         idempotency.upstream_key = Some(UpstreamKey {
             place,
-            honoured_for: Some(Duration::from_secs(86_400)),
+            honoured_for: Some(Duration::from_hours(24)),
             in_progress: BTreeSet::from([409]),
             mismatch: BTreeSet::from([422]),
             replays_errors: true,

@@ -53,7 +53,8 @@ mod tests {
     #[test]
     fn a_key_has_the_shape_of_a_uuid() {
         for generation in 0..64 {
-            let key = derive(&"f".parse().unwrap(), &ContactId::from_digest(&[1; 16]), &Digest::of("k", &[]), generation);
+            let key =
+                derive(&"f".parse().unwrap(), &ContactId::from_digest(&[1; 16]), &Digest::of("k", &[]), generation);
             let groups: Vec<&str> = key.split('-').collect();
             assert_eq!(groups.iter().map(|group| group.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
             assert!(groups[2].starts_with('8') && groups[3].starts_with(['8', '9', 'a', 'b']), "{key}");

@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, StatusCode};
 use safeconduct_types::Deadline;
 use url::Url;
 
+use crate::error::BodyError;
+
 /// A request, made by the domain. Its URL must lie on the upstream's origin.
 pub struct Call {
     /// The method.
@@ -30,14 +32,14 @@ impl fmt::Debug for Call {
     }
 }
 
-/// A whole answer.
+/// An answer: its head, and its body as far as that could be had.
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, at most `max_bytes` long.
-    pub body: Bytes,
+    pub body: Result<Bytes, BodyError>,
 }
 
 /// Shows the status and the length only.
@@ -45,7 +47,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
             .field("status", &self.status)
-            .field("body_len", &self.body.len())
+            .field("body", &self.body.as_ref().map(Bytes::len))
             .finish_non_exhaustive()
     }
 }

@@ -36,15 +36,26 @@ pub enum Cause {
     /// The deadline came first.
     #[error("the upstream did not answer in time")]
     Timeout,
-    /// The connection broke before the answer was whole.
-    #[error("the connection to the upstream broke before the answer was whole")]
+    /// The connection broke before an answer came.
+    #[error("the connection to the upstream broke before an answer came")]
     Broken,
-    /// The body is longer than allowed.
+}
+
+/// Why a body is not whole. The head of the answer is there, and may say all that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
     #[error("the upstream's answer is longer than max_bytes")]
     TooLong,
-    /// The body is compressed, although that was not asked for.
+    /// It is compressed, although that was not asked for.
     #[error("the upstream's answer is encoded in a way that was not asked for")]
     Encoded,
+    /// The connection broke within it.
+    #[error("the connection to the upstream broke before the answer was whole")]
+    Broken,
+    /// The deadline came within it.
+    #[error("the upstream's answer was not whole in time")]
+    Timeout,
 }
 
 impl CallError {

@@ -23,7 +23,7 @@ mod target;
 mod upstream;
 
 pub use call::{Answer, Call};
-pub use error::{CallError, Cause};
+pub use error::{BodyError, CallError, Cause};
 pub use policy::{AddressPolicy, PublicAddress, RefusedAddress};
 pub use target::{Target, TargetError};
 pub use upstream::{Upstream, UpstreamOptions, client_tls};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Request;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, USER_AGENT};
-use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -23,7 +23,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::call::{Answer, Call};
 use crate::connect::{ConnectError, GuardedConnector};
-use crate::error::{CallError, Cause};
+use crate::error::{BodyError, CallError, Cause};
 use crate::policy::AddressPolicy;
 use crate::target::Target;
 
@@ -145,7 +145,12 @@ impl Upstream {
                 return Err(CallError { sent, cause: Cause::Timeout });
             }
         };
-        self.until(deadline, read(response, max_bytes)).await.unwrap_or(Err(CallError::after_sending(Cause::Timeout)))
+        let (parts, body) = response.into_parts();
+        let body = match parts.headers.get(CONTENT_ENCODING) {
+            Some(encoding) if encoding != "identity" => Err(BodyError::Encoded),
+            Some(_) | None => self.until(deadline, read(body, max_bytes)).await.unwrap_or(Err(BodyError::Timeout)),
+        };
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
     async fn until<T>(&self, deadline: Deadline, work: impl Future<Output = T>) -> Option<T> {
@@ -165,22 +170,17 @@ fn request(call: Call) -> Result<Request<Full<Bytes>>, CallError> {
     Ok(request)
 }
 
-async fn read(response: Response<Incoming>, max_bytes: usize) -> Result<Answer, CallError> {
-    let (parts, mut body) = response.into_parts();
-    if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(CallError::after_sending(Cause::Encoded));
-    }
+async fn read(mut body: Incoming, max_bytes: usize) -> Result<Bytes, BodyError> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| CallError::after_sending(Cause::Broken))?;
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() {
             if read.len() + data.len() > max_bytes {
-                return Err(CallError::after_sending(Cause::TooLong));
+                return Err(BodyError::TooLong);
             }
             read.extend_from_slice(&data);
         }
     }
-    Ok(Answer { status: parts.status, headers: parts.headers, body: read.freeze() })
+    Ok(read.freeze())
 }
 
 /// Asks the chain of causes for our own types; never for a text.

@@ -11,7 +11,11 @@ use safeconduct_types::{Reason, Refusal, WorkspaceId};
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::issue::Issued;
 use crate::{Identity, jwks, wire};
+
+/// What kind of contact it came to.
+const KIND: &str = "safeconduct.contact_kind";
 
 /// Identity, reached by gRPC.
 #[derive(Clone, Debug)]
@@ -35,9 +39,17 @@ fn open<T>(request: Request<T>) -> Result<(Arc<Caller>, T), Status> {
     Ok((caller, request.into_inner()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
 fn refused(refusal: Refusal) -> Status {
     tracing::Span::current().record(field::REASON, refusal.reason().as_str());
     to_status(&refusal)
+}
+
+/// Tells the span how the use case ended.
+fn told(outcome: Result<Issued, Refusal>) -> Result<Issued, Status> {
+    let issued = outcome.map_err(refused)?;
+    tracing::Span::current().record(KIND, issued.contact.kind.as_str());
+    Ok(issued)
 }
 
 /// A span of one use case: who called, for which tenant, how it ended. Nothing that a caller wrote stands in it
@@ -49,6 +61,7 @@ macro_rules! span {
             { field::WORKSPACE } = %$workspace,
             { field::CALLER } = %$caller.name(),
             { field::CONTACT } = tracing::field::Empty,
+            { KIND } = tracing::field::Empty,
             { field::REASON } = tracing::field::Empty,
         )
     };
@@ -75,7 +88,7 @@ impl IdentityService for IdentityGrpc {
         let (caller, message) = open(request)?;
         let asked = wire::start_session(&message).map_err(refused)?;
         let span = start_span(&asked.workspace, &caller);
-        let run = async { self.0.start_session(&caller, asked).await.map_err(refused) };
+        let run = async { told(self.0.start_session(&caller, asked).await) };
         run.instrument(span).await.map(|issued| Response::new(wire::session_started(issued)))
     }
 
@@ -86,7 +99,7 @@ impl IdentityService for IdentityGrpc {
         let (caller, message) = open(request)?;
         let asked = wire::verify_identity(message).map_err(refused)?;
         let span = verify_span(&asked.workspace, &caller);
-        let run = async { self.0.verify_identity(&caller, asked).await.map_err(refused) };
+        let run = async { told(self.0.verify_identity(&caller, asked).await) };
         run.instrument(span).await.map(|issued| Response::new(wire::identity_verified(issued)))
     }
 

@@ -1,4 +1,4 @@
-//! StartSession: the session of a visitor.
+//! `StartSession`: the session of a visitor.
 
 use safeconduct_identity_domain::contact::{Attributes, Contact, ContactKind, Method};
 use safeconduct_identity_domain::session::Session;
@@ -7,11 +7,12 @@ use safeconduct_types::{Reason, Refusal};
 
 use crate::Identity;
 use crate::issue::Issued;
+use crate::verify::may_prove;
 use crate::wire::StartSession;
 
 impl Identity {
     pub(crate) async fn start_session(&self, caller: &Caller, asked: StartSession) -> Result<Issued, Refusal> {
-        self.may_prove(caller, &asked.workspace, asked.states_device)?;
+        may_prove(caller, &asked.workspace, asked.states_device)?;
         if self.ports.workspaces.identity_policy(&asked.workspace).is_none() {
             return Err(Refusal::new(Reason::WorkspaceUnknown, "there is no such workspace"));
         }

@@ -26,22 +26,23 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const SECRET: &[u8] = b"the messenger's secret of 2026";
 const SPARE: &[u8] = b"the messenger's secret of 2025";
 
+/// Each with the SHA-256 of `token-of-NAME`.
 const CALLERS: &str = r#"
 [[callers]]
 name = "agent"
 roles = ["agent"]
 workspaces = ["acme", "nowhere", "tokens", "mailers", "broken"]
-token_sha256 = ["HASH_agent"]
+token_sha256 = ["08324bbf996a273a2708f3c62f50545a3fb61bc47eedb43e8ca8cc074289b0e4"]
 [[callers]]
 name = "messenger"
 roles = ["messenger"]
 workspaces = ["*"]
-token_sha256 = ["HASH_messenger"]
+token_sha256 = ["7bc44f4accc4ecedbaeef927e224a4515dbc8b34400f0b2f8fcbd383d94692a6"]
 [[callers]]
 name = "operator"
 roles = ["operator"]
 workspaces = ["*"]
-token_sha256 = ["HASH_operator"]
+token_sha256 = ["18480fd309fa2cc658eb41b2df7eebc20f8f515b6331fa8417b15c198f9559da"]
 "#;
 
 #[derive(Debug)]
@@ -107,8 +108,9 @@ impl Suite {
         let workspaces: Arc<dyn WorkspaceDirectory> = Arc::<Directory>::clone(&directory);
         let ports = Ports { records: Arc::new(records), workspaces, clock: store_clock, random };
         let identity = Identity::new(Settings::default(), keys, ports).unwrap();
+        let clock_of_callers: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let grpc = IdentityGrpc::over(Arc::clone(&identity));
-        Self { grpc, identity, clock, directory, authenticator: authenticator(&dir), _dir: dir }
+        Self { grpc, identity, clock, directory, authenticator: authenticator(&dir, clock_of_callers), _dir: dir }
     }
 
     fn request<T>(&self, caller: &str, message: T) -> Request<T> {
@@ -137,18 +139,11 @@ impl Suite {
     }
 }
 
-fn authenticator(dir: &TempDir) -> Authenticator {
-    let hash = |name: &str| {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("token-of-{name}").as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    let text = ["agent", "messenger", "operator"]
-        .into_iter()
-        .fold(CALLERS.to_owned(), |text, name| text.replace(&format!("HASH_{name}"), &hash(name)));
+fn authenticator(dir: &TempDir, clock: Arc<dyn Clock>) -> Authenticator {
     let file = dir.path().join("safeconduct.toml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, CALLERS).unwrap();
     let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
-    Authenticator::new(&config).unwrap()
+    Authenticator::new(&config, clock).unwrap()
 }
 
 fn plain<T>(answer: Result<tonic::Response<T>, Status>) -> Result<T, Refusal> {
@@ -313,7 +308,6 @@ async fn no_assertion_outlives_its_session() {
     let ends = NOW.after(24 * hour);
     let read = suite.read(&held, "messenger").unwrap();
     assert_eq!((read.session_start(), read.proof_expires()), (NOW, ends));
-    suite.clock.set(ends.before(Duration::from_mins(16)));
     suite.clock.set(ends.before(Duration::from_mins(10)));
     held = suite.verify("messenger", within(&held, hashed("u1", SECRET))).await.unwrap().assertion;
     assert_eq!(suite.read(&held, "messenger").unwrap().expires(), ends);
@@ -449,4 +443,54 @@ async fn the_published_keys_check_what_was_issued() {
     assert_eq!(body, answer.jwks_json);
     assert_eq!(suite.identity.jwks_http(&http::Method::POST).status(), http::StatusCode::METHOD_NOT_ALLOWED);
     assert!(plain(suite.grpc.get_jwks(Request::new(pb::GetJwksRequest {})).await).is_err(), "not without a caller");
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_users_nor_secrets_nor_assertions_are_in_logs_and_spans() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let good = within(&session.assertion, hashed("usr_canary", SECRET));
+    let proven = suite.verify("messenger", good.clone()).await.unwrap();
+    let second = within(&session.assertion, hashed("usr_canary_two", SECRET));
+    assert_eq!(reason(suite.verify("messenger", second).await), Reason::SessionBound);
+    assert_eq!(reason(suite.verify("messenger", hashed("usr_canary", SPARE)).await), Reason::ProofInvalid);
+    let mut wrong = good.clone();
+    wrong.workspace_id = "usr_canary!".to_owned();
+    assert_eq!(reason(suite.verify("messenger", wrong).await), Reason::InputInvalid);
+
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let contact = suite.read(&proven.assertion, "messenger").unwrap().contact().id.clone();
+    let hashed_contact = suite.identity.trace.hash(&"acme".parse().unwrap(), contact.as_str());
+    for expected in ["verify_identity", "SESSION_BOUND", "acme", "user", hashed_contact.as_str()] {
+        assert!(told.contains(expected), "{expected} is not in: {told}");
+    }
+    let hash = user_hash::compute(&Secret::new(SECRET.to_vec()), "usr_canary");
+    let secret = std::str::from_utf8(SECRET).unwrap();
+    for kept in ["usr_canary", hash.as_str(), secret, contact.as_str(), &session.assertion, &proven.assertion] {
+        assert!(!told.contains(kept), "{kept} is in: {told}");
+    }
 }

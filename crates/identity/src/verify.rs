@@ -1,4 +1,4 @@
-//! VerifyIdentity: a user proves who they are.
+//! `VerifyIdentity`: a user proves who they are.
 
 use safeconduct_identity_domain::contact::{Attributes, Contact, ContactKind, Identity as Claimed, Method};
 use safeconduct_identity_domain::session::Session;
@@ -13,7 +13,7 @@ use crate::wire::{Proof, VerifyIdentity};
 
 impl Identity {
     pub(crate) async fn verify_identity(&self, caller: &Caller, asked: VerifyIdentity) -> Result<Issued, Refusal> {
-        self.may_prove(caller, &asked.workspace, asked.states_device)?;
+        may_prove(caller, &asked.workspace, asked.states_device)?;
         let now = self.ports.clock.now();
         let session = match &asked.session_assertion {
             Some(assertion) => Some(self.own_session(caller, &asked.workspace, assertion, now)?),
@@ -35,26 +35,6 @@ impl Identity {
         let contact = Contact { id: contact, kind: ContactKind::User, attributes };
         let presenters = asked.presenters.or_else_caller(caller.name());
         self.issue(session, contact, Method::UserHash, presenters, now)
-    }
-
-    /// Whether the caller may bring proofs and sessions at all, here, and with what it says of the device.
-    pub(crate) fn may_prove(
-        &self,
-        caller: &Caller,
-        workspace: &WorkspaceId,
-        states_device: bool,
-    ) -> Result<(), Refusal> {
-        caller.require(&[Role::Agent, Role::Messenger, Role::Backend], Some(workspace))?;
-        if states_device {
-            // An agent repeats what it was told; only who sees the device can say what it is.
-            caller.require(&[Role::Messenger, Role::Backend, Role::Gateway], Some(workspace)).map_err(|_| {
-                Refusal::new(
-                    Reason::CallerNotAllowed,
-                    "only callers of role messenger, backend or gateway may state `client_context`; leave it out",
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// The session that the caller holds an assertion of. An assertion from before an upgrade will do: a caller whose
@@ -132,4 +112,19 @@ impl Identity {
         self.sessions.create(&session).await?;
         Ok(session)
     }
+}
+
+/// Whether the caller may bring proofs and sessions at all, here, and with what it says of the device.
+pub(crate) fn may_prove(caller: &Caller, workspace: &WorkspaceId, states_device: bool) -> Result<(), Refusal> {
+    caller.require(&[Role::Agent, Role::Messenger, Role::Backend], Some(workspace))?;
+    if states_device {
+        // An agent repeats what it was told; only who sees the device can say what it is.
+        caller.require(&[Role::Messenger, Role::Backend, Role::Gateway], Some(workspace)).map_err(|_| {
+            Refusal::new(
+                Reason::CallerNotAllowed,
+                "only callers of role messenger, backend or gateway may state `client_context`; leave it out",
+            )
+        })?;
+    }
+    Ok(())
 }

@@ -63,3 +63,52 @@ impl OtpService for OtpGrpc {
         not_yet(&request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_service::caller::Authenticator;
+    use safeconduct_service::config::{Config, LoadOptions};
+    use safeconduct_service::status::refusal_in;
+    use safeconduct_types::{ManualClock, Timestamp};
+
+    use super::*;
+
+    /// With the SHA-256 of `token-of-messenger`.
+    const CALLERS: &str = r#"
+[[callers]]
+name = "messenger"
+roles = ["messenger"]
+workspaces = ["*"]
+token_sha256 = ["7bc44f4accc4ecedbaeef927e224a4515dbc8b34400f0b2f8fcbd383d94692a6"]
+"#;
+
+    fn reason<T>(answer: Result<Response<T>, Status>) -> Option<Reason> {
+        answer.err().as_ref().and_then(refusal_in).map(|refusal| refusal.reason())
+    }
+
+    #[tokio::test]
+    async fn every_call_is_unimplemented_and_says_so_in_its_details() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("safeconduct.toml");
+        std::fs::write(&file, CALLERS).unwrap();
+        let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
+        let known = Authenticator::new(&config, std::sync::Arc::new(ManualClock::at(Timestamp::default()))).unwrap();
+        let messenger = known.authenticate(None, Some("Bearer token-of-messenger"), Timestamp::default()).unwrap();
+        macro_rules! unimplemented {
+            ($($call:ident($request:ident)),*) => {$(
+                let mut request = Request::new(pb::$request::default());
+                request.extensions_mut().insert(std::sync::Arc::clone(&messenger));
+                assert_eq!(reason(OtpGrpc.$call(request).await), Some(Reason::Unimplemented), stringify!($call));
+                let nobody = OtpGrpc.$call(Request::new(pb::$request::default())).await;
+                assert_eq!(reason(nobody), Some(Reason::CallerUnauthenticated), stringify!($call));
+            )*};
+        }
+        unimplemented!(
+            start_verification(StartVerificationRequest),
+            resend_code(ResendCodeRequest),
+            check_verification(CheckVerificationRequest),
+            cancel_verification(CancelVerificationRequest),
+            get_verification(GetVerificationRequest)
+        );
+    }
+}

@@ -33,7 +33,8 @@ pub(crate) async fn answer(shop: &Shop, request: Request<Incoming>) -> Answer {
         }
         _ => {}
     }
-    shop.count(parts.method.as_str(), &path);
+    let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    shop.count(parts.method.as_str(), &path, traceparent);
     let Some(fault) = shop.fault_for(parts.method.as_str(), &path) else { return serve(shop, &parts, &path, &body) };
     let real =
         (fault.after_effect || matches!(fault.kind, Kind::DelayMs(_))).then(|| serve(shop, &parts, &path, &body));

@@ -22,6 +22,8 @@ pub struct Effects {
     pub refunds: Vec<Refund>,
     /// Each call's method and path, newest last, at most 1,000.
     pub paths: Vec<String>,
+    /// Each call's `traceparent` as it came in, newest last, at most 1,000; empty if there was none.
+    pub traceparents: Vec<String>,
 }
 
 /// One refund.
@@ -112,7 +114,7 @@ impl Shop {
         Refunded::New(answer)
     }
 
-    pub(crate) fn count(&self, method: &str, path: &str) {
+    pub(crate) fn count(&self, method: &str, path: &str, traceparent: &str) {
         let mut memory = self.memory();
         memory.effects.calls += 1;
         if path.ends_with("/refunds") {
@@ -120,6 +122,7 @@ impl Shop {
         }
         if memory.effects.paths.len() < 1_000 {
             memory.effects.paths.push(format!("{method} {path}"));
+            memory.effects.traceparents.push(traceparent.to_owned());
         }
     }
 

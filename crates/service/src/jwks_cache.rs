@@ -35,6 +35,7 @@ pub struct JwksCache<K> {
     state: Mutex<State<K>>,
     /// Held while fetching: one fetch at a time, whoever asks.
     fetching: tokio::sync::Mutex<()>,
+    fetch_wait: Duration,
 }
 
 struct State<K> {
@@ -60,6 +61,7 @@ impl<K> JwksCache<K> {
             clock,
             state: Mutex::new(State { keys: None, tried: None, failure: None }),
             fetching: tokio::sync::Mutex::new(()),
+            fetch_wait: FETCH_WAIT,
         }
     }
 
@@ -79,7 +81,7 @@ impl<K> JwksCache<K> {
         }
         let _turn = self.fetching.lock().await;
         // Whoever had the turn before may have brought them.
-        if !self.held().is_some_and(|(_, age)| age < REFRESH) {
+        if self.held().is_none_or(|(_, age)| age >= REFRESH) {
             self.fetch_unless_just_tried(PAUSE_EMPTY).await;
         }
         match self.held() {
@@ -111,14 +113,15 @@ impl<K> JwksCache<K> {
         }
         // Noted before the wait: a caller that gives up half-way has used the turn, too.
         self.locked(|state| state.tried = Some(now));
-        let fetched = tokio::time::timeout(FETCH_WAIT, (self.fetch)()).await;
+        let fetched = tokio::time::timeout(self.fetch_wait, (self.fetch)()).await;
         let outcome = match fetched {
             Err(_) => Err(Refusal::internal("identity's public keys were not answered in time")),
             Ok(Err(refusal)) => Err(refusal),
-            Ok(Ok(text)) => (self.parse)(&text).map_err(|problem| {
-                Refusal::internal(format!("identity's public keys cannot be used: {problem}"))
-            }),
+            Ok(Ok(text)) => (self.parse)(&text)
+                .map_err(|problem| Refusal::internal(format!("identity's public keys cannot be used: {problem}"))),
         };
+        // Noted again after it: whoever queued behind a fetch that hung must not hang in turn.
+        self.locked(|state| state.tried = Some(self.clock.instant()));
         match outcome {
             Ok(keys) => self.locked(|state| {
                 state.keys = Some((Arc::new(keys), now));
@@ -261,11 +264,32 @@ mod tests {
         assert_eq!(asked(&identity), 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn nobody_hangs_in_turn_behind_a_fetch_that_hung() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (passing, counted) = (Arc::clone(&clock), Arc::clone(&asked));
+        let slow = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let passing = Arc::clone(&passing);
+            async move {
+                tokio::task::yield_now().await;
+                passing.advance(FETCH_WAIT);
+                Err(Refusal::new(Reason::Draining, "away"))
+            }
+        };
+        let cache: JwksCache<String> = JwksCache::new(slow, |text| Ok(text.to_owned()), clock);
+        let all = futures_util::future::join_all((0..50).map(|_| cache.current())).await;
+        assert!(all.into_iter().all(|refused| refused.is_err()));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
     async fn a_fetch_that_hangs_is_given_up() {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::from_seconds(1)));
-        let cache: JwksCache<String> =
+        let mut cache: JwksCache<String> =
             JwksCache::new(std::future::pending::<Result<String, Refusal>>, |text| Ok(text.to_owned()), clock);
+        cache.fetch_wait = Duration::from_millis(1);
         assert_eq!(cache.current().await.unwrap_err().reason(), Reason::Internal);
     }
 }

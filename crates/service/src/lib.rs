@@ -16,6 +16,7 @@ pub mod keyring;
 pub mod layers;
 mod ops;
 pub mod process;
+pub mod secrets;
 pub mod server;
 pub mod status;
 pub mod tasks;

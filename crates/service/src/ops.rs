@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::process::Process;
 
 /// Connections at a time; probes and scrapers need few.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may be open.
-const MAX_AGE: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// The operations port, bound.
 pub(crate) struct Operations {
@@ -44,12 +44,12 @@ impl Operations {
         self.address
     }
 
-    /// Serves until the handle is aborted: probes are answered to the very end of a drain.
-    pub(crate) fn start(self) -> JoinHandle<()> {
-        let mut alone = JoinSet::new();
-        // Not one of `Tasks`, which the drain waits for.
-        alone.spawn(self.run());
-        tokio::task::spawn(async move { while alone.join_next().await.is_some() {} })
+    /// Serves until what it returns is dropped: probes are answered to the very end of a drain, so this is not one of
+    /// the tasks that the drain waits for.
+    pub(crate) fn start(self) -> JoinSet<()> {
+        let mut serving = JoinSet::new();
+        serving.spawn(self.run());
+        serving
     }
 
     async fn run(self) {

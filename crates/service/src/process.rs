@@ -24,11 +24,7 @@ pub struct CallLimits {
 
 impl Default for CallLimits {
     fn default() -> Self {
-        Self {
-            max_in_flight: 4096,
-            default_deadline: Duration::from_secs(20),
-            max_deadline: Duration::from_secs(60),
-        }
+        Self { max_in_flight: 4096, default_deadline: Duration::from_secs(20), max_deadline: Duration::from_mins(1) }
     }
 }
 

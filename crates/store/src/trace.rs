@@ -18,7 +18,7 @@ pub(crate) async fn traced<T>(
         db.system.name = system,
         db.operation.name = operation,
         db.operation.batch.size = records,
-        error.r#type = Empty,
+        "error.type" = Empty,
     );
     async {
         let answer = call.await;

@@ -41,15 +41,13 @@ pub(crate) fn start(options: &Options, env: Env<'_>) -> Result<Exporting, InitEr
         .with_attribute(KeyValue::new("service.version", options.service_version.clone()))
         .build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
-    match target(env)? {
-        Some(target) => exporting(builder, &target),
-        // Traces are numbered even if nobody collects them: logs and executions name them, and a sampled trace that
-        // comes in goes on to our upstreams.
-        None => {
-            let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
-            Ok(Exporting { provider: builder.with_sampler(sampler).build(), runtime: None })
-        }
+    if let Some(target) = target(env)? {
+        return exporting(builder, &target);
     }
+    // Traces are numbered even if nobody collects them: logs and executions name them, and a sampled trace that comes
+    // in goes on to our upstreams.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+    Ok(Exporting { provider: builder.with_sampler(sampler).build(), runtime: None })
 }
 
 struct Target {

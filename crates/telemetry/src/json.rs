@@ -71,3 +71,57 @@ impl Visit for Line {
         self.put(field.name(), value.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_line_is_an_object_with_the_fields_and_cannot_forge_its_level() {
+        let lines = Lines::default();
+        let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).event_format(JsonLines);
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let spans = tracing_opentelemetry::layer().with_tracer(tracer).with_context_activation(false);
+        let subscriber = tracing_subscriber::registry().with(spans).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(count = 3, level = "forged", text = "a\nb", "it \"happened\"");
+        });
+        let bytes = lines.0.lock().expect("no panic").clone();
+        let line: Value = serde_json::from_slice(&bytes).expect("one JSON object");
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["count"], 3);
+        assert_eq!(line["text"], "a\nb");
+        assert_eq!(line["message"], "it \"happened\"");
+        assert_eq!(bytes.split(|byte| *byte == b'\n').count(), 2);
+    }
+}

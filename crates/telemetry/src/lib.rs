@@ -21,3 +21,6 @@ pub mod propagate;
 
 pub use contact::ContactHasher;
 pub use init::{Guard, InitError, LogFormat, Options, build, init};
+
+#[cfg(test)]
+mod tests;

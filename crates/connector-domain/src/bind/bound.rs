@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::choices;
 use crate::definition::{Choices, Connector, InputName};
+use crate::execution::StoredIntent;
 use crate::fingerprint::{self, Digest};
 use crate::projection::Shaped;
 use crate::template::{Reference, Scope};
@@ -47,7 +48,7 @@ impl Binding {
         let pending = connector
             .inputs
             .iter()
-            .filter(|(name, _)| values.get(*name).is_some_and(|bound| !bound.is_default))
+            .filter(|(name, _)| values.contains_key(*name))
             .filter_map(|(name, input)| input.choices.clone().map(|choices| (name.clone(), choices)))
             .collect();
         Self { inputs: BoundInputs { family: connector.name.clone(), values }, pending }
@@ -120,6 +121,25 @@ impl BoundInputs {
     /// Where the value of an input came from.
     pub fn provenance(&self, name: &str) -> Option<Provenance> {
         self.values.get(name).map(|bound| bound.provenance)
+    }
+
+    /// The inputs of an execution that was admitted before, out of its own sealed intent: they were checked then, and
+    /// checking them again could only make the repeat another request than the first. `None` if the intent is not of
+    /// this very definition.
+    pub fn from_intent(connector: &Connector, intent: &StoredIntent) -> Option<Self> {
+        if connector.name != intent.connector || connector.digest.to_string() != intent.definition {
+            return None;
+        }
+        let Ok(Value::Object(members)) = serde_json::from_str(&intent.inputs_json) else { return None };
+        let values = members
+            .into_iter()
+            .map(|(name, value)| {
+                let (name, _) = connector.inputs.get_key_value(name.as_str())?;
+                // The weakest: where a value came from was judged when it was admitted.
+                Some((name.clone(), Bound::new(value, Provenance::Agent)))
+            })
+            .collect::<Option<_>>()?;
+        Some(Self { family: connector.name.clone(), values })
     }
 
     /// All of them as one JSON object.

@@ -23,7 +23,7 @@ pub(super) fn take(
     contact: &ContactView,
     now: Timestamp,
 ) -> Result<Option<Bound>, Refusal> {
-    let Some(found) = find(&input.source, contact) else {
+    let Some(found) = find(&input.source, input.accept, contact) else {
         return if input.optional { Ok(None) } else { Err(verification_required(name, input, Lack::Missing)) };
     };
     if !input.accept.contains(found.provenance) {
@@ -47,12 +47,12 @@ struct Found {
     proof_time: Option<Timestamp>,
 }
 
-fn find(source: &Source, contact: &ContactView) -> Option<Found> {
+fn find(source: &Source, accept: ProvenanceSet, contact: &ContactView) -> Option<Found> {
     match source {
         Source::ContactAttribute(name) => attribute(contact, name.as_str(), |_| true),
         Source::ProvenEmail => attribute(contact, "email", |one| one == Provenance::OtpEmail),
         Source::ProvenPhone => attribute(contact, "phone", |one| one == Provenance::OtpSms),
-        Source::ContactId => Some(contact_id(contact)),
+        Source::ContactId => Some(contact_id(contact, accept)),
         Source::Agent | Source::Caller | Source::Constant(_) => None,
     }
 }
@@ -64,8 +64,8 @@ fn attribute(contact: &ContactView, name: &str, counts: impl Fn(Provenance) -> b
 }
 
 /// The contact's id is as strong as the proof that made the contact what it is: a signature for a user, a one-time
-/// password for a lead, nothing for a visitor.
-fn contact_id(contact: &ContactView) -> Found {
+/// password for a lead, nothing for a visitor. Of several such proofs the newest accepted one counts.
+fn contact_id(contact: &ContactView, accept: ProvenanceSet) -> Found {
     let made_by: &[Provenance] = match contact.kind {
         ContactKind::User => &[Provenance::SignedToken, Provenance::SignedHash],
         ContactKind::Lead => &[Provenance::OtpEmail, Provenance::OtpSms],
@@ -75,7 +75,7 @@ fn contact_id(contact: &ContactView) -> Found {
         .attributes
         .values()
         .filter(|one| made_by.contains(&one.provenance))
-        .max_by_key(|one| (one.provenance, one.proof_time))
+        .max_by_key(|one| (accept.contains(one.provenance), one.proof_time))
         .map(|one| (one.provenance, one.proof_time));
     // Without an attribute that tells more, the weakest proof that makes such a contact.
     let weakest = made_by.iter().copied().min().unwrap_or(Provenance::Client);

@@ -53,7 +53,8 @@ pub fn bind(
             && !schema.accepts(&bound.value)
         {
             // Nothing that whoever asks could correct.
-            let detail = format!("the value that {} takes from the contact does not have the declared form", field(name));
+            let detail =
+                format!("the value that {} takes from the contact does not have the declared form", field(name));
             return Err(Refusal::new(Reason::InputInvalid, detail).with_next_action(NextAction::HandOver));
         }
         values.insert(name.clone(), bound);
@@ -117,15 +118,11 @@ fn take(
         // Models write `null` for what they leave out.
         value.is_null() && input.optional && !input.schema.as_ref().is_some_and(|schema| schema.accepts(value))
     };
-    match members.get(name.as_str()).filter(|value| !absent(value)) {
-        Some(value) => Some(Bound::new(value.clone(), provenance)),
-        None => {
-            if !input.optional {
-                violations.push(Violation::new(field(name), "is required"));
-            }
-            None
-        }
+    let value = members.get(name.as_str()).filter(|value| !absent(value));
+    if value.is_none() && !input.optional {
+        violations.push(Violation::new(field(name), "is required"));
     }
+    value.map(|value| Bound::new(value.clone(), provenance))
 }
 
 fn default_of(input: &Input) -> Option<Bound> {

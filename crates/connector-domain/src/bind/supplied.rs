@@ -62,7 +62,8 @@ impl Supplied {
         for (name, value) in &agent {
             let problem = hidden_in(name).or_else(|| hidden_within(value));
             if let Some(problem) = problem {
-                violations.push(Violation::new(format!("inputs.{}", plain_word(name).unwrap_or("?")), describe(problem)));
+                violations
+                    .push(Violation::new(format!("inputs.{}", plain_word(name).unwrap_or("?")), describe(problem)));
             }
         }
         if violations.is_empty() { Ok(Self { agent, caller, role }) } else { Err(Refusal::invalid(violations)) }

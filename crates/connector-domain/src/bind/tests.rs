@@ -36,7 +36,7 @@ fn connector() -> Connector {
             "customer_id",
             Input {
                 accept: signed(),
-                max_age: Some(Duration::from_secs(600)),
+                max_age: Some(Duration::from_mins(10)),
                 ..testing::input(Source::ContactAttribute("account_id".parse().unwrap()))
             },
         ),
@@ -97,8 +97,7 @@ fn the_agent_cannot_supply_what_is_not_its_own() {
         assert_eq!(refusal.reason(), Reason::InputInvalid);
         assert_eq!(refusal.violations()[0].field, format!("inputs.{name}"));
     }
-    let refusal =
-        bind(&connector(), &user(), &supplied(&json!({}), &json!({"order_id": "ord_1"})), NOW).unwrap_err();
+    let refusal = bind(&connector(), &user(), &supplied(&json!({}), &json!({"order_id": "ord_1"})), NOW).unwrap_err();
     assert_eq!(refusal.violations().len(), 2, "not the caller's, and still missing");
 }
 
@@ -178,7 +177,8 @@ fn an_input_for_backends_is_taken_from_backends_only() {
 #[test]
 fn the_id_of_a_contact_is_as_strong_as_its_proof() {
     let mut connector = testing::connector();
-    let strong = |accept: &[Provenance]| Input { accept: accept.iter().copied().collect(), ..testing::input(Source::ContactId) };
+    let strong =
+        |accept: &[Provenance]| Input { accept: accept.iter().copied().collect(), ..testing::input(Source::ContactId) };
     let result = |connector: &Connector, kind| {
         let contact = ContactView { kind, ..user() };
         bind(connector, &contact, &Supplied::nothing(), NOW).map(|_| ()).map_err(|refusal| refusal.reason())

@@ -58,7 +58,7 @@ checks! {
     DuplicateField = "DUPLICATE_FIELD", Error, "The same field twice.",
         "A mapping names the same field twice, and one of the two would silently win. Remove one.";
     MissingField = "MISSING_FIELD", Error, "A required field is missing.",
-        "The mapping lacks a field that has no default. Add it.";
+        "The mapping lacks a field for which there is no default, because every default could be the wrong one. Add it.";
     WrongType = "WRONG_TYPE", Error, "A value of another type than the field takes.",
         "The field takes another type of value. A text that looks like a number, a boolean or null needs quotes.";
     BadValue = "BAD_VALUE", Error, "A value that the field does not take.",
@@ -75,7 +75,7 @@ checks! {
         "Files hold the names of secrets, never secrets: they are kept in Git, in ConfigMaps and in backups. Put the secret into the workspace's secrets folder or into its environment variable, write `{secret: name}` here, and replace the secret, because it was already written down.";
     UpstreamUnknown = "UPSTREAM_UNKNOWN", Error, "An upstream that the workspace does not declare.",
         "A request names an upstream that is not among the workspace's `upstreams`. Calls go nowhere else. Declare it or correct the name.";
-    CredentialUnknown = "CREDENTIAL_UNKNOWN", Error, "A credential that no CredentialSet declares.",
+    CredentialUnknown = "CREDENTIAL_UNKNOWN", Error, "A credential that is not declared.",
         "An upstream names a credential that no document of kind `CredentialSet` of this workspace declares. Declare it or correct the name.";
     UrlInsecure = "URL_INSECURE", Error, "An upstream without TLS.",
         "An upstream's URL begins with `http://`, so that credentials and personal data would travel in clear. Use `https://`. For a sandbox on the same machine, set `insecure_http: true` at this upstream.";

@@ -39,7 +39,10 @@ impl Decimal {
             None => (mantissa, ""),
         };
         let all_digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
-        if whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) || !all_digits(whole) || !all_digits(fraction)
+        if whole.is_empty()
+            || (whole.len() > 1 && whole.starts_with('0'))
+            || !all_digits(whole)
+            || !all_digits(fraction)
         {
             return None;
         }
@@ -80,7 +83,8 @@ impl Decimal {
             if point <= 0 {
                 return format!("{sign}0.{}{digits}", zeros(-point));
             }
-            let (whole, fraction) = digits.split_at_checked(usize::try_from(point).unwrap_or(0)).unwrap_or((digits, ""));
+            let (whole, fraction) =
+                digits.split_at_checked(usize::try_from(point).unwrap_or(0)).unwrap_or((digits, ""));
             return format!("{sign}{whole}.{fraction}");
         }
         // The sign is written because `serde_json` writes it when it reads this text back.
@@ -114,10 +118,10 @@ fn parse_power(text: &str) -> Option<i32> {
         return None;
     }
     // A power of many digits can only be one of zero or of something out of bounds.
-    let power: i32 = digits.trim_start_matches('0').get(..5).map_or_else(
-        || digits.trim_start_matches('0').parse().ok().or(Some(0)),
-        |_| None,
-    )?;
+    let power: i32 = digits
+        .trim_start_matches('0')
+        .get(..5)
+        .map_or_else(|| digits.trim_start_matches('0').parse().ok().or(Some(0)), |_| None)?;
     Some(if text.starts_with('-') { -power } else { power })
 }
 

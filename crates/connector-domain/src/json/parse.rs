@@ -220,7 +220,8 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
-        let length = self.rest().bytes().take_while(|c| matches!(c, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')).count();
+        let length =
+            self.rest().bytes().take_while(|c| matches!(c, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')).count();
         let text = self.rest().get(..length).unwrap_or("");
         // Serde decides what the grammar allows, our own decimal what the bounds allow.
         let Ok(number) = text.parse() else { return self.syntax() };
@@ -328,7 +329,21 @@ mod tests {
 
     #[test]
     fn what_the_grammar_lacks_is_refused() {
-        for text in ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", "'a'", "\"\n\"", "\"\\x\"", "\"\\ud800\"", "\"\\udc00\"", "nul", "\u{feff}1"] {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":1,}",
+            "01",
+            "1.",
+            "'a'",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "nul",
+            "\u{feff}1",
+        ] {
             assert_eq!(problem(text), JsonProblem::Syntax, "{text}");
         }
         assert_eq!(problem("1 2"), JsonProblem::Trailing);

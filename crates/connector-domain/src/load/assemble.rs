@@ -12,7 +12,7 @@ use super::reader::{Reader, nearest};
 use super::workspace::{Settings, credentials, release, settings};
 use super::yaml::Node;
 use super::{LoadedWorkspace, MAX_DOCUMENTS};
-use crate::definition::{DefinitionDigest, SecretName};
+use crate::definition::{DefinitionDigest, KeyPlace, SecretName};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::workspace::{Credential, Family, Workspace};
 
@@ -59,18 +59,18 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
     let anywhere = documents.first().map(|document| document.place.clone());
     let sorted = sort(documents);
     for (place, _) in sorted.workspaces.iter().skip(1) {
-        r.report(Code::DuplicateDefinition, place, format!("workspace `{id}` has a second document of kind Workspace; remove one"));
+        r.report(
+            Code::DuplicateDefinition,
+            place,
+            format!("workspace `{id}` has a second document of kind Workspace; remove one"),
+        );
     }
-    let settings = match sorted.workspaces.first() {
-        Some((_, spec)) => settings(r, spec),
-        None => {
-            if let (Some(place), true) = (&anywhere, all_read) {
-                let message = format!("no document of kind Workspace describes `{id}`; add one, or correct `metadata.workspace`");
-                r.report(Code::WorkspaceMissing, place, message);
-            }
-            None
-        }
-    };
+    if let (true, true, Some(place)) = (sorted.workspaces.is_empty(), all_read, &anywhere) {
+        let message =
+            format!("no document of kind Workspace describes `{id}`; add one, or correct `metadata.workspace`");
+        r.report(Code::WorkspaceMissing, place, message);
+    }
+    let settings = sorted.workspaces.first().and_then(|(_, spec)| settings(r, spec));
     let credentials = all_credentials(r, &sorted.credentials);
     let families = families(r, id, &sorted.connectors);
     let live = releases(r, &sorted.releases, &families);
@@ -78,7 +78,7 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
     if let (Some(settings), Some(spec)) = (&settings, upstreams_spec) {
         opened(r, settings, spec, &credentials, all_read);
     }
-    checked(r, &families, settings.as_ref(), all_read);
+    checked(r, &families, settings.as_ref(), &credentials, all_read);
     let settings = settings?;
     let connectors = families
         .into_iter()
@@ -145,7 +145,11 @@ fn all_credentials(r: &mut Reader, specs: &[Node]) -> BTreeMap<SecretName, Optio
     for spec in specs {
         for (name, node, credential) in credentials(r, spec) {
             if all.contains_key(&name) {
-                r.report(Code::DuplicateDefinition, &node.place, format!("credential `{name}` is defined twice; remove one"));
+                r.report(
+                    Code::DuplicateDefinition,
+                    &node.place,
+                    format!("credential `{name}` is defined twice; remove one"),
+                );
             }
             all.insert(name, credential);
         }
@@ -197,7 +201,9 @@ fn releases(
     }
     for (name, versions) in families.iter().filter(|(name, versions)| versions.len() > 1 && !live.contains_key(*name)) {
         if let Some(read) = versions.values().flatten().next() {
-            let message = format!("`{name}` has several versions and no Release says which is live; requests must name the version");
+            let message = format!(
+                "`{name}` has several versions and no Release says which is live; requests must name the version"
+            );
             r.report(Code::ReleaseMissing, &read.spec.place, message);
         }
     }
@@ -213,7 +219,8 @@ fn opened(
     all_read: bool,
 ) {
     for (name, upstream) in &settings.upstreams {
-        if let Some(credential) = upstream.credential.as_ref().filter(|one| all_read && !credentials.contains_key(*one)) {
+        if let Some(credential) = upstream.credential.as_ref().filter(|one| all_read && !credentials.contains_key(*one))
+        {
             let near = nearest(credential.as_str(), credentials.keys().map(SecretName::as_str))
                 .map_or_else(|| "declare it in a CredentialSet".to_owned(), |near| format!("did you mean `{near}`?"));
             let place = spec.place_of(&["upstreams", name.as_str(), "credential"]);
@@ -223,26 +230,53 @@ fn opened(
 }
 
 /// The checks of every definition, alone and against the others.
-fn checked(r: &mut Reader, families: &Families, settings: Option<&Settings>, all_read: bool) {
+fn checked(
+    r: &mut Reader,
+    families: &Families,
+    settings: Option<&Settings>,
+    credentials: &BTreeMap<SecretName, Option<Credential>>,
+    all_read: bool,
+) {
     let attributes = settings.and_then(declared_attributes);
     for read in families.values().flat_map(BTreeMap::values).flatten() {
         check::connector(r, read, attributes.as_ref());
         if all_read {
             check::choices(r, read, families);
         }
+        own_header(r, read, settings, credentials);
         let upstream = &read.connector.request.upstream;
         if let Some(settings) = settings.filter(|settings| !settings.upstreams.contains_key(upstream)) {
-            let near = nearest(upstream.as_str(), settings.upstreams.keys().map(crate::definition::UpstreamName::as_str))
-                .map_or_else(|| "declare it in the workspace".to_owned(), |near| format!("did you mean `{near}`?"));
+            let near =
+                nearest(upstream.as_str(), settings.upstreams.keys().map(crate::definition::UpstreamName::as_str))
+                    .map_or_else(|| "declare it in the workspace".to_owned(), |near| format!("did you mean `{near}`?"));
             let place = read.spec.place_of(&["request", "upstream"]);
             r.report(Code::UpstreamUnknown, place, format!("the workspace has no upstream `{upstream}`; {near}"));
         }
     }
 }
 
+/// The header that opens the upstream is the credential's alone.
+fn own_header(
+    r: &mut Reader,
+    read: &Read,
+    settings: Option<&Settings>,
+    credentials: &BTreeMap<SecretName, Option<Credential>>,
+) {
+    let upstream = settings.and_then(|settings| settings.upstreams.get(&read.connector.request.upstream));
+    let credential = upstream.and_then(|upstream| credentials.get(upstream.credential.as_ref()?)?.as_ref());
+    let Some(Credential::Static(credential)) = credential else { return };
+    let key = read.connector.idempotency.as_ref().and_then(|one| one.upstream_key.as_ref()).map(|key| &key.place);
+    let is_key = matches!(key, Some(KeyPlace::Header(name)) if *name == credential.header);
+    if is_key || read.connector.request.headers.iter().any(|(name, _)| *name == credential.header) {
+        let message = format!("header `{}` is the credential's of this upstream; remove it", credential.header);
+        r.report(Code::HeaderForbidden, read.spec.place_of(&["request", "headers"]), message);
+    }
+}
+
 /// The attributes that the workspace speaks of; `None` if it speaks of none, so that nothing can be misspelt.
 fn declared_attributes(settings: &Settings) -> Option<BTreeSet<String>> {
-    let declared = settings.attributes.iter().filter_map(|section| section.value.as_object()).flat_map(|all| all.keys().cloned());
+    let declared =
+        settings.attributes.iter().filter_map(|section| section.value.as_object()).flat_map(|all| all.keys().cloned());
     let carried = settings
         .identity
         .iter()

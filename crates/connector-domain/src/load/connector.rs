@@ -18,7 +18,7 @@ use crate::diagnostic::Code;
 use crate::projection::Projection;
 
 const MAX_EXAMPLES: usize = 50;
-const DEFAULT_RETAIN: Duration = Duration::from_secs(72 * 3600);
+const DEFAULT_RETAIN: Duration = Duration::from_hours(72);
 const DEFAULT_MAX_BYTES: u32 = 65_536;
 const MOST_MAX_BYTES: u32 = 1 << 20;
 
@@ -32,8 +32,17 @@ pub(super) fn connector(
         spec,
         "`spec`",
         &[
-            "title", "description", "effect", "sensitivity", "audience", "inputs", "idempotency", "request", "retry",
-            "response", "examples",
+            "title",
+            "description",
+            "effect",
+            "sensitivity",
+            "audience",
+            "inputs",
+            "idempotency",
+            "request",
+            "retry",
+            "response",
+            "examples",
         ],
         &["confirm", "policies", "limits", "gone", "repeatable", "steps", "await", "waive", "on_store_failure"],
     )?;
@@ -51,7 +60,8 @@ pub(super) fn connector(
     } else {
         r.required(fields, "request").and_then(|node| request(r, node))
     };
-    let keyed = idempotency.iter().flatten().any(|one| one.upstream_key.is_some());
+    // What could not be read has a finding of its own; a second one about retries would only distract.
+    let keyed = idempotency.as_ref().is_none_or(|one| one.as_ref().is_some_and(|one| one.upstream_key.is_some()));
     let retry = retry(r, fields.get("retry"), keyed || effect != Some(Effect::Write));
     let response = response(r, fields);
     let examples = fields.get("examples").map_or(Some(Vec::new()), |node| examples(r, node));
@@ -148,7 +158,11 @@ fn upstream_key(r: &mut Reader, node: &Node) -> Option<UpstreamKey> {
             None => None,
         },
         _ => {
-            r.report(Code::KeyPlace, &node.place, "`upstream_key` has exactly one of `header`, `field` and `natural: true`");
+            r.report(
+                Code::KeyPlace,
+                &node.place,
+                "`upstream_key` has exactly one of `header`, `field` and `natural: true`",
+            );
             None
         }
     };
@@ -162,7 +176,11 @@ fn upstream_key(r: &mut Reader, node: &Node) -> Option<UpstreamKey> {
     if let (Some(running), Some(other)) = (&in_progress, &mismatch)
         && !running.is_disjoint(other)
     {
-        r.report(Code::BadValue, &node.place, "`in_progress` and `mismatch` share a status; it can mean only one of the two");
+        r.report(
+            Code::BadValue,
+            &node.place,
+            "`in_progress` and `mismatch` share a status; it can mean only one of the two",
+        );
     }
     let replays_errors = r.flag(fields, "replays_errors");
     Some(UpstreamKey {
@@ -201,12 +219,11 @@ fn response(r: &mut Reader, fields: Fields<'_>) -> Option<Response> {
     let fields = r.fields(node, "`response`", &["mode", "format", "max_bytes", "problem", "output"], &["outcomes"])?;
     let modes = [("simple", Mode::Simple), ("task", Mode::Task)];
     let mode = fields.get("mode").map_or(Some(Mode::Simple), |node| r.word(node, "`mode`", &modes, &[]));
-    let format = fields
-        .get("format")
-        .map_or(Some(Format::Json), |node| r.word(node, "`format`", &[("json", Format::Json)], &["form", "text", "xml"]));
-    let max_bytes = fields
-        .get("max_bytes")
-        .map_or(Some(DEFAULT_MAX_BYTES), |node| r.whole(node, "`max_bytes`", 1, MOST_MAX_BYTES));
+    let format = fields.get("format").map_or(Some(Format::Json), |node| {
+        r.word(node, "`format`", &[("json", Format::Json)], &["form", "text", "xml"])
+    });
+    let max_bytes =
+        fields.get("max_bytes").map_or(Some(DEFAULT_MAX_BYTES), |node| r.whole(node, "`max_bytes`", 1, MOST_MAX_BYTES));
     let problem = fields.get("problem").map_or(Some(Projection::default()), |node| projection(r, node, "`problem`"));
     let output = fields.get("output").map_or(Some(Projection::default()), |node| projection(r, node, "`output`"));
     Some(Response {
@@ -237,7 +254,8 @@ fn examples(r: &mut Reader, node: &Node) -> Option<Vec<Example>> {
     let read: Vec<_> = items
         .iter()
         .map(|item| {
-            let fields = r.fields(item, "an example", &["name", "inputs", "answer", "expect"], &["contact", "caller_inputs"])?;
+            let fields =
+                r.fields(item, "an example", &["name", "inputs", "answer", "expect"], &["contact", "caller_inputs"])?;
             let name = r.required(fields, "name").and_then(|node| r.text(node, "`name`", 120));
             if let Some(name) = name.filter(|name| !names.insert(*name)) {
                 let message = format!("two examples are called `{}`; rename one", short(name));

@@ -43,9 +43,9 @@ enum Word {
     Release,
 }
 
-pub(super) fn read(root: Node) -> Result<(WorkspaceId, Document), Refused> {
+pub(super) fn read(root: &Node) -> Result<(WorkspaceId, Document), Refused> {
     let mut r = Reader::default();
-    let head = head(&mut r, &root);
+    let head = head(&mut r, root);
     let found = r.into_found();
     let workspace = || root.get("metadata")?.value.get("workspace").and_then(|member| id(&member.value));
     match (head, found.is_empty()) {
@@ -67,7 +67,8 @@ fn id(node: &Node) -> Option<WorkspaceId> {
 
 fn head(r: &mut Reader, root: &Node) -> Option<(WorkspaceId, Place, Body)> {
     let fields = r.fields(root, "a document", &["apiVersion", "kind", "metadata", "spec"], &[])?;
-    let version = r.required(fields, "apiVersion").and_then(|node| r.word(node, "`apiVersion`", &[(API_VERSION, ())], &[]));
+    let version =
+        r.required(fields, "apiVersion").and_then(|node| r.word(node, "`apiVersion`", &[(API_VERSION, ())], &[]));
     let kinds = [
         ("Workspace", Word::Workspace),
         ("CredentialSet", Word::CredentialSet),

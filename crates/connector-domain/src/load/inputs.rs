@@ -67,6 +67,7 @@ fn input(r: &mut Reader, node: &Node) -> Option<Input> {
 }
 
 /// What is absent is fine; what is there must have been read.
+#[allow(clippy::option_option, reason = "absent, unreadable and read are three things")]
 pub(super) fn flatten<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     match field {
         None => Some(None),
@@ -102,15 +103,15 @@ fn from_text(r: &mut Reader, node: &Node) -> Option<Source> {
         "contact.id" => Source::ContactId,
         "contact.proven.email" => Source::ProvenEmail,
         "contact.proven.phone" => Source::ProvenPhone,
-        _ => match text.strip_prefix("contact.attributes.") {
-            Some(name) => Source::ContactAttribute(r.ok(name.parse(), node, "`from`", Code::BadValue)?),
-            None => {
+        _ => {
+            let Some(name) = text.strip_prefix("contact.attributes.") else {
                 let message = "`from` is contact.attributes.NAME, contact.id, contact.proven.email, \
                                contact.proven.phone, agent or caller";
                 r.report(Code::BadValue, &node.place, message);
                 return None;
-            }
-        },
+            };
+            Source::ContactAttribute(r.ok(name.parse(), node, "`from`", Code::BadValue)?)
+        }
     };
     Some(source)
 }
@@ -156,8 +157,12 @@ fn accept(r: &mut Reader, node: &Node) -> Option<ProvenanceSet> {
 }
 
 fn choices(r: &mut Reader, node: &Node) -> Option<Choices> {
-    let fields =
-        r.fields(node, "`choices`", &["connector", "items", "value", "max"], &["label", "description", "inputs", "query"])?;
+    let fields = r.fields(
+        node,
+        "`choices`",
+        &["connector", "items", "value", "max"],
+        &["label", "description", "inputs", "query"],
+    )?;
     let connector = r.required(fields, "connector").and_then(|node| r.parsed(node, "`connector`", Code::BadValue));
     let items = r.required(fields, "items").and_then(|node| path(r, node, "`items`"));
     let value = r.required(fields, "value").and_then(|node| path(r, node, "`value`"));

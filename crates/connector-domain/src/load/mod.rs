@@ -67,13 +67,20 @@ pub fn workspaces(files: Vec<SourceFile>) -> Loaded {
         if text.len() > MAX_FILE_BYTES {
             let place = Place { file: path, line: 0, column: 0 };
             let message = format!("the file is larger than {} KiB; split it", MAX_FILE_BYTES / 1024);
-            spread(&mut piles, &mut stray, &text, &Diagnostic { place, code: Code::LimitExceeded, message });
+            spread(
+                &mut piles,
+                &mut stray,
+                named_workspaces(&text).collect(),
+                &Diagnostic { place, code: Code::LimitExceeded, message },
+            );
             continue;
         }
         for document in yaml::documents(&path, &text) {
             match document {
-                Err((diagnostic, part)) => spread(&mut piles, &mut stray, &part, &diagnostic),
-                Ok(node) => match header::read(node) {
+                Err((diagnostic, part)) => {
+                    spread(&mut piles, &mut stray, named_workspaces(&part).take(1).collect(), &diagnostic);
+                }
+                Ok(node) => match header::read(&node) {
                     Ok((workspace, document)) => piles.entry(workspace).or_default().documents.push(document),
                     Err(header::Refused { workspace: Some(workspace), found }) => {
                         piles.entry(workspace).or_default().found.extend(found);
@@ -91,10 +98,9 @@ pub fn workspaces(files: Vec<SourceFile>) -> Loaded {
 fn spread(
     piles: &mut BTreeMap<WorkspaceId, assemble::Pile>,
     stray: &mut Vec<Diagnostic>,
-    text: &str,
+    named: BTreeSet<WorkspaceId>,
     diagnostic: &Diagnostic,
 ) {
-    let named = named_workspaces(text);
     if named.is_empty() {
         stray.push(diagnostic.clone());
     }
@@ -103,14 +109,12 @@ fn spread(
     }
 }
 
-/// The ids that follow `workspace:` in a text that is no YAML.
-fn named_workspaces(text: &str) -> BTreeSet<WorkspaceId> {
-    text.split("workspace:")
-        .skip(1)
-        .filter_map(|rest| {
-            let rest = rest.trim_start_matches([' ', '\t', '"', '\'']);
-            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(rest.len());
-            rest.get(..end)?.parse().ok()
-        })
-        .collect()
+/// The ids that follow `workspace:` in a text that is no YAML, in its order. A document belongs to the first:
+/// another one can only stand in its texts.
+fn named_workspaces(text: &str) -> impl Iterator<Item = WorkspaceId> {
+    text.split("workspace:").skip(1).filter_map(|rest| {
+        let rest = rest.trim_start_matches([' ', '\t', '"', '\'']);
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(rest.len());
+        rest.get(..end)?.parse().ok()
+    })
 }

@@ -49,14 +49,21 @@ impl Reader {
         for member in members {
             let name = member.name.as_str();
             if known.contains(&name) {
-                continue;
-            }
-            if later.contains(&name) {
+                // A field without its value reads like a control and would be none.
+                if matches!(member.value.kind, Kind::Null) {
+                    let message = format!("`{name}` of {what} has no value; write one, or remove the field");
+                    self.report(Code::WrongType, &member.place, message);
+                }
+            } else if later.contains(&name) {
                 self.not_yet(&member.place, &format!("`{name}` of {what}"));
             } else {
                 let hint = nearest(name, known.iter().chain(later).copied())
                     .map_or_else(|| format!("known are {}", list(known)), |near| format!("did you mean `{near}`?"));
-                self.report(Code::UnknownField, &member.place, format!("{what} has no field `{}`; {hint}", short(name)));
+                self.report(
+                    Code::UnknownField,
+                    &member.place,
+                    format!("{what} has no field `{}`; {hint}", short(name)),
+                );
             }
         }
         Some(Fields { node, what })
@@ -98,7 +105,11 @@ impl Reader {
 
     fn within(&mut self, node: &Node, what: &str, count: usize, most: usize) -> bool {
         if count > most {
-            self.report(Code::LimitExceeded, &node.place, format!("{what} has {count} entries; at most {most} are read"));
+            self.report(
+                Code::LimitExceeded,
+                &node.place,
+                format!("{what} has {count} entries; at most {most} are read"),
+            );
         }
         count <= most
     }
@@ -164,19 +175,22 @@ impl Reader {
         value
     }
 
-    /// HTTP statuses.
+    /// HTTP statuses of failures.
     pub(super) fn statuses(&mut self, node: &Node, what: &str) -> Option<std::collections::BTreeSet<u16>> {
         let items = self.items(node, what, 100)?;
-        let read: Vec<_> = items.iter().map(|item| self.whole(item, what, 100, 599)).collect();
+        let read: Vec<_> = items.iter().map(|item| self.whole(item, what, 400, 599)).collect();
         read.into_iter().map(|status| u16::try_from(status?).ok()).collect()
     }
 
     /// A length of time such as `500ms`, `8s`, `30m`, `24h`, `7d`, within bounds.
     pub(super) fn duration(&mut self, node: &Node, what: &str, least: &str, most: &str) -> Option<Duration> {
-        let text = self.text(node, what, 16)?;
+        let text = match &node.kind {
+            Kind::Text(text) => text.as_str(),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::List(_) | Kind::Map(_) => "",
+        };
         let bounds = parse_duration(least).zip(parse_duration(most));
-        let value = parse_duration(text)
-            .filter(|value| bounds.is_none_or(|(least, most)| (least..=most).contains(value)));
+        let value =
+            parse_duration(text).filter(|value| bounds.is_none_or(|(least, most)| (least..=most).contains(value)));
         if value.is_none() {
             self.report(
                 Code::BadValue,
@@ -273,7 +287,9 @@ mod tests {
     #[test]
     fn the_nearest_name_is_the_one_that_was_meant() {
         let known = ["inputs", "idempotency", "request", "response", "retry"];
-        for (typo, meant) in [("input", "inputs"), ("idempotancy", "idempotency"), ("reqeust", "request"), ("Retry", "retry")] {
+        for (typo, meant) in
+            [("input", "inputs"), ("idempotancy", "idempotency"), ("reqeust", "request"), ("Retry", "retry")]
+        {
             assert_eq!(nearest(typo, known.into_iter()), Some(meant), "{typo}");
         }
         assert_eq!(nearest("colour", known.into_iter()), None);
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn a_length_of_time_has_a_number_and_a_unit() {
         assert_eq!(parse_duration("8s"), Some(Duration::from_secs(8)));
-        assert_eq!(parse_duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_duration("7d"), Some(Duration::from_hours(7 * 24)));
         for bad in ["", "8", "s", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }

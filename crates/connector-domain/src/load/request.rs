@@ -72,11 +72,8 @@ fn query(r: &mut Reader, node: &Node) -> Option<Vec<(String, QueryValue)>> {
             let values = if is_scalar(&member.value) {
                 QueryValue::One(value(r, &member.value, &what)?)
             } else {
-                let items: Vec<_> = r
-                    .items(&member.value, &what, MAX_PARAMETERS)?
-                    .iter()
-                    .map(|item| value(r, item, &what))
-                    .collect();
+                let items: Vec<_> =
+                    r.items(&member.value, &what, MAX_PARAMETERS)?.iter().map(|item| value(r, item, &what)).collect();
                 QueryValue::Many(items.into_iter().collect::<Option<_>>()?)
             };
             Some((member.name.clone(), values))
@@ -134,7 +131,11 @@ pub(super) fn retry(r: &mut Reader, node: Option<&Node>, safe: bool) -> Option<R
         Some(node) => {
             let on = r.statuses(node, "`on`");
             if on.iter().flatten().any(|status| *status != 429 && *status < 500) {
-                r.report(Code::RetryStatus, &node.place, "only 429 and 500 to 599 are asked for again; remove the others");
+                r.report(
+                    Code::RetryStatus,
+                    &node.place,
+                    "only 429 and 500 to 599 are asked for again; remove the others",
+                );
             }
             on
         }

@@ -180,9 +180,9 @@ fn everything_that_is_wrong_is_told_at_once_each_in_its_place() {
         [
             "f0.yaml:5:3 UNKNOWN_FIELD",
             "f1.yaml:7:11 BAD_VALUE",
-            "f1.yaml:10:47 TEMPLATE_INVALID",
-            "f2.yaml:22:13 BAD_VALUE",
-            "f2.yaml:32:3 NOT_YET_SUPPORTED",
+            "f1.yaml:10:48 TEMPLATE_INVALID",
+            "f2.yaml:21:13 BAD_VALUE",
+            "f2.yaml:31:3 NOT_YET_SUPPORTED",
         ],
         "{found}"
     );
@@ -191,7 +191,8 @@ fn everything_that_is_wrong_is_told_at_once_each_in_its_place() {
 
 #[test]
 fn a_mistake_in_one_workspace_touches_no_other() {
-    let other = WORKSPACE.replace("acme", "beta").replace("timezone: Europe/Dublin", "timezone: [");
+    let other =
+        WORKSPACE.replace("acme", "beta").replace("timezone: Europe/Dublin", "timezone: [ # not workspace: acme");
     let mut loaded = workspaces(files(&[WORKSPACE, LIST, REFUND, &other]));
     assert!(loaded.stray.is_empty(), "{}", loaded.stray);
     let (beta, acme) = (loaded.workspaces.pop().unwrap(), loaded.workspaces.pop().unwrap());
@@ -268,8 +269,8 @@ fn what_is_too_much_is_refused() {
 fn warnings_do_not_keep_a_workspace_from_being_taken() {
     let loaded = load(&[WORKSPACE, LIST, &REFUND.replace("maxLength: 200", "minLength: 1")]);
     assert!(loaded.result.is_ok());
-    assert_eq!(loaded.warnings.iter().map(|one| (one.code, one.severity())).collect::<Vec<_>>(), [(
-        Code::StringUnbounded,
-        Severity::Warning
-    )]);
+    assert_eq!(
+        loaded.warnings.iter().map(|one| (one.code, one.severity())).collect::<Vec<_>>(),
+        [(Code::StringUnbounded, Severity::Warning)]
+    );
 }

@@ -1,4 +1,4 @@
-//! Documents of kind Workspace, CredentialSet and Release.
+//! Documents of kind `Workspace`, `CredentialSet` and Release.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,10 @@ pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
         &["limits", "hooks", "notify", "policies"],
     )?;
     let timezone = fields.get("timezone").map_or(Some("UTC".to_owned()), |node| timezone(r, node));
-    let identity = flatten(fields.get("identity").map(|node| section(r, node, "`identity`")));
+    let identity = flatten(fields.get("identity").map(|node| {
+        named_secrets(r, node);
+        section(r, node, "`identity`")
+    }));
     let attributes = flatten(fields.get("attributes").map(|node| attributes(r, node)));
     let upstreams = fields.get("upstreams").map_or_else(|| Some(BTreeMap::new()), |node| upstreams(r, node));
     if let Some(node) = fields.get("guardrails") {
@@ -139,7 +142,8 @@ fn url(r: &mut Reader, node: &Node, what: &str, allow_http: bool) -> Option<Url>
         return None;
     }
     // The parser's own message is not repeated: it could hold a password.
-    let Some(url) = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host()) else {
+    let Some(url) = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host())
+    else {
         r.report(Code::UrlInvalid, &node.place, wrong("is no URL of a web server"));
         return None;
     };
@@ -155,7 +159,9 @@ fn url(r: &mut Reader, node: &Node, what: &str, allow_http: bool) -> Option<Url>
         r.report(
             Code::UrlInsecure,
             &node.place,
-            format!("{what} is without TLS; use `https://`, or, for a server on the same machine, set `insecure_http: true`"),
+            format!(
+                "{what} is without TLS; use `https://`, or, for a server on the same machine, set `insecure_http: true`"
+            ),
         );
         return None;
     }
@@ -167,13 +173,17 @@ fn address(r: &mut Reader, node: &Node) -> Option<IpNet> {
     let text = r.text(node, "an address", 64)?;
     let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
     if net.is_none_or(|net| net.prefix_len() == 0) {
-        r.report(Code::BadValue, &node.place, "`allow_addresses` lists ranges such as `10.1.0.0/16`, none of them the whole net");
+        r.report(
+            Code::BadValue,
+            &node.place,
+            "`allow_addresses` lists ranges such as `10.1.0.0/16`, none of them the whole net",
+        );
         return None;
     }
     net
 }
 
-/// The credentials of a document of kind CredentialSet, each with where it stands.
+/// The credentials of a document of kind `CredentialSet`, each with where it stands.
 pub(super) fn credentials<'n>(r: &mut Reader, spec: &'n Node) -> Vec<(SecretName, &'n Node, Option<Credential>)> {
     let Some(fields) = r.fields(spec, "`spec`", &["credentials"], &[]) else { return Vec::new() };
     let Some(node) = r.required(fields, "credentials") else { return Vec::new() };
@@ -214,7 +224,11 @@ fn header(r: &mut Reader, fields: Fields<'_>) -> Option<String> {
     let text = r.text(node, "`header`", 64)?;
     let name = header_name(r, text, &node.place)?;
     if name != "authorization" && super::check::is_reserved_header(&name) {
-        r.report(Code::HeaderForbidden, &node.place, format!("header `{name}` is set by Safeconduct; name the API's own"));
+        r.report(
+            Code::HeaderForbidden,
+            &node.place,
+            format!("header `{name}` is set by Safeconduct; name the API's own"),
+        );
         return None;
     }
     Some(name)
@@ -242,6 +256,23 @@ fn secret(r: &mut Reader, node: &Node) -> Option<SecretName> {
     name
 }
 
+/// Every `secret` below this node is a name, whatever else the part means to the crate that reads it.
+fn named_secrets(r: &mut Reader, node: &Node) {
+    match &node.kind {
+        Kind::List(items) => items.iter().for_each(|item| named_secrets(r, item)),
+        Kind::Map(members) => {
+            for member in members {
+                if member.name == "secret" {
+                    secret(r, &member.value);
+                } else {
+                    named_secrets(r, &member.value);
+                }
+            }
+        }
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => {}
+    }
+}
+
 /// Whether a legal name looks more like a token than like a name.
 fn looks_secret(text: &str) -> bool {
     let known = ["sk-", "pk-", "rk-", "ghp", "gho", "xox", "eyj", "akia"].iter().any(|prefix| text.starts_with(prefix));
@@ -255,8 +286,12 @@ fn looks_secret(text: &str) -> bool {
 
 /// The live version that a document of kind Release names.
 pub(super) fn release(r: &mut Reader, spec: &Node) -> Option<Version> {
-    let fields =
-        r.fields(spec, "`spec`", &["live"], &["candidate", "shadow", "rollback", "sunset", "since", "entries", "releases"])?;
+    let fields = r.fields(
+        spec,
+        "`spec`",
+        &["live"],
+        &["candidate", "shadow", "rollback", "sunset", "since", "entries", "releases"],
+    )?;
     let node = r.required(fields, "live")?;
     let text = r.text(node, "`live`", 32)?;
     r.ok(text.parse(), node, &format!("`live: {}`", short(text)), Code::BadValue)
@@ -271,8 +306,12 @@ mod tests {
         for name in ["messenger-2026", "shop-oauth", "s1", "payments-production-primary-key-2", "shop-hook"] {
             assert!(!looks_secret(name), "{name}");
         }
-        let tokens =
-            ["sk-live-51h8x9a0b1c2", "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3", "ghp16c7e42f292c6912e7", "12345678901234567890"];
+        let tokens = [
+            "sk-live-51h8x9a0b1c2",
+            "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3",
+            "ghp16c7e42f292c6912e7",
+            "12345678901234567890",
+        ];
         for token in tokens {
             assert!(looks_secret(token), "{token}");
         }

@@ -70,7 +70,9 @@ impl Node {
         for name in path {
             let next = match &node.kind {
                 Kind::Map(_) => node.get(name).map(|member| (&member.place, &member.value)),
-                Kind::List(items) => name.parse::<usize>().ok().and_then(|n| items.get(n)).map(|item| (&item.place, item)),
+                Kind::List(items) => {
+                    name.parse::<usize>().ok().and_then(|n| items.get(n)).map(|item| (&item.place, item))
+                }
                 Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => None,
             };
             let Some((found, value)) = next else { break };
@@ -120,7 +122,8 @@ fn split(text: &str) -> Vec<(u32, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line, mut offset, mut line) = (0, 0, 0, 0);
     for piece in text.split_inclusive('\n') {
-        let marker = piece.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker =
+            piece.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if marker && offset > start {
             parts.push((start_line, text.get(start..offset).unwrap_or_default()));
             (start, start_line) = (offset, line);
@@ -167,7 +170,11 @@ fn refused(path: &Arc<str>, first_line: u32, error: &Error) -> Diagnostic {
     );
     // A parser's message can quote the text; a line of it does.
     let text = error.without_snippet().to_string();
-    let message = text.lines().next().unwrap_or_default().chars().take(300).collect();
+    let line = text.lines().next().unwrap_or_default();
+    // Its own line number counts from the document's start; ours, from the file's, stands in front.
+    let numbers = |tail: &str| tail.chars().all(|c| c.is_ascii_digit() || ", column".contains(c));
+    let line = line.rsplit_once(" at line ").filter(|(_, tail)| numbers(tail)).map_or(line, |(head, _)| head);
+    let message = line.chars().take(300).collect();
     Diagnostic { place, code: Code::YamlSyntax, message }
 }
 
@@ -346,6 +353,8 @@ mod tests {
     fn a_broken_document_does_not_hide_the_next() {
         let all = all("a: [1\n---\nb: 2\n");
         assert!(all[0].is_err() && all[1].is_ok(), "{all:?}");
+        let (diagnostic, _) = documents(&Arc::from("a.yaml"), "b: 2\n---\n\na: !secret 1\n").remove(1).unwrap_err();
+        assert_eq!(diagnostic.to_string(), "a.yaml:4:12: error[YAML_SYNTAX]: unsupported tag `!secret`");
     }
 
     #[test]
@@ -354,6 +363,17 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&node.to_json()).unwrap(),
             r#"{"a":0.10,"b":123456789012345678901234567890,"c":"007","d":"1_000","e":-3}"#
+        );
+    }
+
+    #[test]
+    fn a_number_behind_other_letters_and_lines_is_still_verbatim() {
+        let all = all("# é\r\n---\r\né: [ü, 0.10]\r\nb: &x 2.50\r\nc: *x\r\n");
+        let shown: Vec<_> = all.into_iter().map(|one| one.unwrap().to_json().to_string()).collect();
+        assert_eq!(shown.len(), 1);
+        assert!(
+            shown[0].contains("0.10") && shown[0].contains(r#""b":2.5"#) && shown[0].contains(r#""c":2.5"#),
+            "{shown:?}"
         );
     }
 

@@ -174,7 +174,8 @@ fn set_member(body: &mut Value, path: &[String], value: &Value) -> Option<()> {
 }
 
 fn build_url(base: &Url, path: &str, segments: usize, query: &[String]) -> Result<Url, Refusal> {
-    let changed = || Refusal::internal("the finished URL is not the one that the definition describes; nothing was sent");
+    let changed =
+        || Refusal::internal("the finished URL is not the one that the definition describes; nothing was sent");
     let plain_base = base.host_str().is_some_and(|host| !host.is_empty())
         && matches!(base.scheme(), "https" | "http")
         && base.query().is_none()
@@ -182,7 +183,9 @@ fn build_url(base: &Url, path: &str, segments: usize, query: &[String]) -> Resul
         && base.username().is_empty()
         && base.password().is_none();
     if !plain_base {
-        return Err(Refusal::internal("an upstream's URL has a scheme, a host, perhaps a port and a path, and nothing else"));
+        return Err(Refusal::internal(
+            "an upstream's URL has a scheme, a host, perhaps a port and a path, and nothing else",
+        ));
     }
     let prefix = base.path().trim_end_matches('/');
     let whole_path = format!("{prefix}{path}");

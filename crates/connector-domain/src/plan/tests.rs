@@ -67,7 +67,9 @@ fn a_value_with_no_place_is_refused_by_its_reference() {
 
 #[test]
 fn a_base_that_is_more_than_an_origin_and_a_path_is_refused() {
-    for bad in ["https://u:p@h.example/", "https://h.example/?a=b", "https://h.example/#f", "ftp://h.example/", "data:x"] {
+    for bad in
+        ["https://u:p@h.example/", "https://h.example/?a=b", "https://h.example/#f", "ftp://h.example/", "data:x"]
+    {
         let connector = testing::connector();
         let result = render(&connector, &Inputs::of(json!({})), &Url::parse(bad).unwrap(), None);
         assert_eq!(result.unwrap_err().reason(), Reason::Internal, "{bad}");

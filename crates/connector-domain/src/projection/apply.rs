@@ -5,14 +5,17 @@ use serde_json::{Map, Value};
 use super::{Field, Fields, Items, Kind, OutputError, Scalar, Shaped};
 use crate::json::{Decimal, same};
 
+/// Values that are looked for in one answer: paths within paths multiply, and the answer is not ours.
+const MAX_VALUES: usize = 50_000;
+
 pub(super) fn apply(fields: &Fields, answer: &Value) -> Result<Shaped, OutputError> {
-    let mut shaping = Shaping { truncated: Vec::new() };
+    let mut shaping = Shaping { truncated: Vec::new(), left: MAX_VALUES };
     let output = shaping.object(fields, answer, &Place::default())?;
     Ok(Shaped { output, truncated: shaping.truncated })
 }
 
 pub(super) fn apply_leniently(fields: &Fields, answer: &Value) -> Shaped {
-    let mut shaping = Shaping { truncated: Vec::new() };
+    let mut shaping = Shaping { truncated: Vec::new(), left: MAX_VALUES };
     let mut members = Map::new();
     for (name, field) in fields {
         if let Ok(Some(value)) = shaping.field(field, answer, &Place::default().member(name)) {
@@ -70,6 +73,8 @@ impl Place {
 
 struct Shaping {
     truncated: Vec<String>,
+    /// Values that may still be looked for.
+    left: usize,
 }
 
 impl Shaping {
@@ -84,6 +89,7 @@ impl Shaping {
     }
 
     fn field(&mut self, field: &Field, source: &Value, place: &Place) -> Result<Option<Value>, OutputError> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| place.error("is one value too many"))?;
         let found = field.path.query(source).all();
         if let Kind::Array { max_items, items } = &field.kind
             && !field.singular
@@ -107,7 +113,11 @@ impl Shaping {
                 if !allowed.is_empty() && !allowed.iter().any(|one| same(one, value)) {
                     return Err(place.error("is none of the declared values"));
                 }
-                Ok(if *of == Scalar::Integer { crate::json::normalise(value.clone()).unwrap_or_default() } else { value.clone() })
+                Ok(if *of == Scalar::Integer {
+                    crate::json::normalise(value.clone()).unwrap_or_default()
+                } else {
+                    value.clone()
+                })
             }
             Kind::DecimalMinor { places } => {
                 let decimal = match value {
@@ -125,11 +135,15 @@ impl Shaping {
             }
             Kind::Array { max_items, items } => match value {
                 Value::Array(found) => self.array(found.iter(), *max_items, items, place),
-                _ => Err(place.error("is not an array")),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    Err(place.error("is not an array"))
+                }
             },
             Kind::Object { fields } => match value {
                 Value::Object(_) => self.object(fields, value, place),
-                _ => Err(place.error("is not an object")),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                    Err(place.error("is not an object"))
+                }
             },
         }
     }
@@ -216,7 +230,11 @@ mod tests {
             (json!({"type": "integer"}), json!({"a": 1.5}), "is not an integer"),
             (json!({"type": "integer"}), json!({"a": "4711"}), "is not an integer"),
             (json!({"type": "string", "enum": ["x"]}), json!({"a": "4711"}), "is none of the declared values"),
-            (json!({"as": "decimal_minor(2)"}), json!({"a": "1.234"}), "has more decimal places than declared, or is too large"),
+            (
+                json!({"as": "decimal_minor(2)"}),
+                json!({"a": "1.234"}),
+                "has more decimal places than declared, or is too large",
+            ),
             (json!({"as": "decimal_minor(2)"}), json!({"a": "EUR 4711"}), "is not a decimal number"),
             (json!({"type": "array", "items": {"type": "string"}}), json!({"a": "4711"}), "is not an array"),
         ];
@@ -237,6 +255,17 @@ mod tests {
     }
 
     #[test]
+    fn fields_within_fields_cannot_multiply_without_end() {
+        let mut declared = json!({"n": {"path": "$.x", "optional": true}});
+        for _ in 0..6 {
+            declared =
+                json!({"l": {"path": "$..*", "type": "array", "max_items": 1000, "items": {"fields": declared}}});
+        }
+        let answer = (0..60).fold(json!({}), |inner, _| json!({ "a": inner }));
+        assert_eq!(projection(&declared).apply(&answer).unwrap_err().problem, "is one value too many");
+    }
+
+    #[test]
     fn an_empty_match_of_a_wildcard_is_an_empty_array() {
         let declared = json!({"a": {"path": "$.a[*]", "type": "array", "items": {"type": "string"}}});
         assert_eq!(projection(&declared).apply(&json!({})).unwrap().output, json!({"a": []}));
@@ -245,7 +274,10 @@ mod tests {
     #[test]
     fn a_problem_keeps_what_it_can() {
         let declared = projection(&json!({"code": {"path": "$.error.code"}, "detail": {"path": "$.error.message"}}));
-        assert_eq!(declared.apply_leniently(&json!({"error": {"code": "x", "secret": 1}})).output, json!({"code": "x"}));
+        assert_eq!(
+            declared.apply_leniently(&json!({"error": {"code": "x", "secret": 1}})).output,
+            json!({"code": "x"})
+        );
     }
 
     proptest! {

@@ -59,10 +59,9 @@ fn is_singular(path: &str) -> bool {
             Some(_) if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if matches!(c, '\'' | '"') => quote = Some(c),
             None if matches!(c, '*' | '?' | ':' | ',') => return false,
-            None => {}
+            Some(_) | None => {}
         }
     }
     // Within quotes this may be part of a name; then an array of one is expected, which is no worse.
@@ -90,7 +89,9 @@ pub(super) fn fields(value: &Value) -> Result<Fields, ProjectionError> {
 }
 
 fn fields_at(value: &Value, at: &At, depth: usize) -> Result<Fields, ProjectionError> {
-    let Value::Object(members) = value else { return Err(at.error("must be a map from a field's name to `{path: ...}`")) };
+    let Value::Object(members) = value else {
+        return Err(at.error("must be a map from a field's name to `{path: ...}`"));
+    };
     if depth >= MAX_DEPTH {
         return Err(at.error("`fields` are nested at most 8 levels deep"));
     }
@@ -129,7 +130,9 @@ fn kind_at(members: &Map<String, Value>, at: &At, depth: usize, also: &[&str]) -
     let only = |known: &[&str]| {
         let unknown = members.keys().find(|name| !known.contains(&name.as_str()) && !also.contains(&name.as_str()));
         unknown.map_or(Ok(()), |name| {
-            Err(at.under(name).error(format!("`{name}` has no place here; known are {}", [also, known].concat().join(", "))))
+            Err(at
+                .under(name)
+                .error(format!("`{name}` has no place here; known are {}", [also, known].concat().join(", "))))
         })
     };
     if let Some(form) = members.get("as") {

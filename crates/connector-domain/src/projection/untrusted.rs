@@ -3,6 +3,8 @@
 //! Every string of an output came from an upstream and is listed, with what was found in it. The findings help the
 //! reader to be careful; that there are none proves nothing.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,7 +51,8 @@ fn walk(value: &Value, pointer: &mut String, found: &mut Vec<Untrusted>) {
         Value::String(text) => found.push(Untrusted { pointer: pointer.clone(), findings: findings(text) }),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                pointer.push_str(&format!("/{index}"));
+                // Writing to a string cannot fail.
+                let _ = write!(pointer, "/{index}");
                 walk(item, pointer, found);
                 pointer.truncate(here);
             }
@@ -65,8 +68,7 @@ fn walk(value: &Value, pointer: &mut String, found: &mut Vec<Untrusted>) {
     }
 }
 
-const LINKS: [&str; 9] =
-    ["://", "www.", "](", "javascript:", "data:", "mailto:", "tel:", "<a ", "<img"];
+const LINKS: [&str; 9] = ["://", "www.", "](", "javascript:", "data:", "mailto:", "tel:", "<a ", "<img"];
 
 /// Phrases, in lower case with single spaces, that texts written for people seldom hold.
 const INSTRUCTIONS: [&str; 26] = [

@@ -1,5 +1,7 @@
 //! The JSON body of a request.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use super::part::{self, Part};
@@ -78,7 +80,8 @@ impl Node {
             Value::Array(items) => {
                 let mut nodes = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    pointer.push_str(&format!("/{index}"));
+                    // Writing to a string cannot fail.
+                    let _ = write!(pointer, "/{index}");
                     nodes.push(Self::parse(item, pointer, depth + 1)?);
                     pointer.truncate(here);
                 }
@@ -152,10 +155,7 @@ mod tests {
     #[test]
     fn a_reference_alone_keeps_its_type_and_one_in_text_becomes_text() {
         let template = json!({"amount": "${inputs.n}", "note": "n=${inputs.n}", "fixed": [1, "$${x}"]});
-        assert_eq!(
-            render(&template, json!({"n": 5})),
-            Some(json!({"amount": 5, "note": "n=5", "fixed": [1, "${x}"]}))
-        );
+        assert_eq!(render(&template, json!({"n": 5})), Some(json!({"amount": 5, "note": "n=5", "fixed": [1, "${x}"]})));
     }
 
     #[test]

@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn a_reference_is_dotted_and_nothing_else() {
-        for bad in ["${}", "${inputs}", "${inputs.a.b}", "${inputs.a + 1}", "${ inputs.a }", "${contact.id}", "${inputs.a"] {
+        for bad in
+            ["${}", "${inputs}", "${inputs.a.b}", "${inputs.a + 1}", "${ inputs.a }", "${contact.id}", "${inputs.a"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("${execution.upstream_key}").unwrap(), [Part::Reference(Reference::UpstreamKey)]);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::part::{self, Part};
 use super::{Reference, RenderError, Scope, TemplateError};
 
@@ -124,7 +126,9 @@ fn render_segment(parts: &[Part], scope: &dyn Scope) -> Result<String, RenderErr
 fn leaves_its_segment(text: &str) -> bool {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..=DECODINGS {
-        let decoded = String::from_utf8_lossy(&bytes);
+        // No id is made of broken UTF-8, but overlong forms of `/` are; and some servers fold wide forms of `.` and `/`.
+        let Ok(decoded) = std::str::from_utf8(&bytes) else { return true };
+        let decoded: String = decoded.nfkc().collect();
         // Some servers cut a segment at `;` before they look for dots.
         let name = decoded.split(';').next().unwrap_or_default().trim();
         if matches!(name, "." | "..") || decoded.chars().any(|c| c == '/' || c == '\\' || c.is_control()) {
@@ -198,8 +202,32 @@ mod tests {
     #[test]
     fn a_value_that_would_leave_its_segment_is_refused() {
         for bad in [
-            "", ".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "%25252e.", "a/b", "a\\b", "a%2fb", "a%5Cb", "a%252Fb",
-            "..;a", "%2e%2e%3ba", "a\0", "a%00", "a\nb", "a%0d%0ab", ".. ", "/", "\u{85}",
+            "",
+            ".",
+            "..",
+            "%2e",
+            "%2E%2e",
+            ".%2e",
+            "%252e%252e",
+            "%25252e.",
+            "a/b",
+            "a\\b",
+            "a%2fb",
+            "a%5Cb",
+            "a%252Fb",
+            "..;a",
+            "%c0%af",
+            "\u{ff0e}\u{ff0e}",
+            "\u{2025}",
+            "a\u{ff0f}b",
+            "%2e%2e%3ba",
+            "a\0",
+            "a%00",
+            "a\nb",
+            "a%0d%0ab",
+            ".. ",
+            "/",
+            "\u{85}",
         ] {
             assert!(render("/a/${inputs.x}/b", bad).is_err(), "{bad:?}");
         }
@@ -209,7 +237,21 @@ mod tests {
 
     #[test]
     fn a_template_that_is_no_path_is_refused() {
-        for bad in ["", "a", "//host/a", "/a//b", "/../a", "/a/.", "/a?b", "/a#b", "/a\\b", "/%2e%2e/a", "/é", "/a b", "/${inputs.x/y}"] {
+        for bad in [
+            "",
+            "a",
+            "//host/a",
+            "/a//b",
+            "/../a",
+            "/a/.",
+            "/a?b",
+            "/a#b",
+            "/a\\b",
+            "/%2e%2e/a",
+            "/é",
+            "/a b",
+            "/${inputs.x/y}",
+        ] {
             assert!(PathTemplate::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(PathTemplate::parse("/a/").unwrap().segments(), 2);

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::{Validation, decode, decode_header};
 use rustls_pki_types::CertificateDer;
-use safeconduct_types::{Reason, Refusal, Timestamp};
+use safeconduct_types::{Clock, Reason, Refusal, Timestamp};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::Caller;
 use super::jwks::{self, IssuerKey};
 use crate::config::{CallerConfig, Config, ConfigError, Credential, IssuerConfig, Origin, San};
+use crate::layers::{Authenticate, CallerExtension};
 
 /// Tokens longer than this many bytes are refused unread.
 const LONGEST_TOKEN: usize = 8192;
@@ -23,6 +24,7 @@ const LEEWAY: i64 = 30;
 
 /// Knows all callers by their credentials.
 pub struct Authenticator {
+    clock: Arc<dyn Clock>,
     tokens: Vec<([u8; 32], Arc<Caller>)>,
     sans: BTreeMap<San, Arc<Caller>>,
     issuers: Vec<Issuer>,
@@ -41,7 +43,7 @@ impl fmt::Debug for Authenticator {
             .field("tokens", &self.tokens.len())
             .field("sans", &self.sans.len())
             .field("issuers", &self.issuers.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,9 +56,9 @@ struct Claims {
 
 impl Authenticator {
     /// Reads the issuers' keys and indexes the callers.
-    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
         let issuers = config.issuers.iter().map(issuer).collect::<Result<_, _>>()?;
-        let mut authenticator = Self { tokens: Vec::new(), sans: BTreeMap::new(), issuers };
+        let mut authenticator = Self { clock, tokens: Vec::new(), sans: BTreeMap::new(), issuers };
         for caller in &config.callers {
             authenticator.add(caller);
         }
@@ -177,21 +179,42 @@ impl Authenticator {
     }
 }
 
+/// Handlers find the caller as `Arc<Caller>`: see [`super::caller`].
+impl Authenticate for Authenticator {
+    fn authenticate(
+        &self,
+        peer_certificate: Option<&[u8]>,
+        authorization: Option<&str>,
+    ) -> Result<CallerExtension, Refusal> {
+        let caller = Self::authenticate(self, peer_certificate, authorization, self.clock.now())?;
+        let name: Arc<str> = Arc::from(caller.name.as_str());
+        Ok(CallerExtension::new::<Arc<Caller>>(name, caller))
+    }
+
+    fn in_process(&self, service: &'static str) -> CallerExtension {
+        match service.parse() {
+            Ok(name) => CallerExtension::new(service, Arc::new(Caller::sister(name))),
+            // A service whose name is no name becomes nobody: handlers find no caller and refuse.
+            Err(_) => CallerExtension::new(service, ()),
+        }
+    }
+}
+
 #[allow(clippy::cast_precision_loss, reason = "seconds since the epoch are exact in a double for millennia")]
 fn in_time(claims: &Claims, now: Timestamp) -> Result<(), Refusal> {
     let (seconds, leeway) = (now.as_seconds() as f64, LEEWAY as f64);
-    // Written so that NaN fails.
-    if !(claims.exp + leeway > seconds) {
+    if claims.exp + leeway <= seconds {
         return Err(refused("the JWT has expired; get a new one"));
     }
-    if claims.nbf.is_some_and(|from| !(from - leeway <= seconds)) {
+    if claims.nbf.is_some_and(|from| from - leeway > seconds) {
         return Err(refused("the JWT is not valid yet; check the issuer's clock"));
     }
     Ok(())
 }
 
 fn issuer(config: &IssuerConfig) -> Result<Issuer, ConfigError> {
-    let wrong = |message: String| ConfigError::one(Origin::File(config.jwks_file.clone()), "issuers.jwks_file", message);
+    let wrong =
+        |message: String| ConfigError::one(Origin::File(config.jwks_file.clone()), "issuers.jwks_file", message);
     let text = std::fs::read_to_string(&config.jwks_file)
         .map_err(|error| wrong(format!("cannot be read ({}); put the issuer's JWKS there", error.kind())))?;
     let keys = jwks::parse(&text).map_err(wrong)?;

@@ -28,13 +28,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<IssuerKey>, String> {
 fn key((index, jwk): (usize, &Jwk)) -> Result<IssuerKey, String> {
     let number = index + 1;
     // The key says which algorithm, so that no token can choose: HS256 with a public key as secret, `none`, ...
-    let natural = match &jwk.algorithm {
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Some(Algorithm::ES256),
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => Some(Algorithm::ES384),
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Some(Algorithm::EdDSA),
-        AlgorithmParameters::RSA(_) => return rsa(number, jwk),
-        _ => None,
+    let curve = if let AlgorithmParameters::RSA(_) = &jwk.algorithm {
+        return rsa(number, jwk);
+    } else if let AlgorithmParameters::EllipticCurve(key) = &jwk.algorithm {
+        Some(&key.curve)
+    } else if let AlgorithmParameters::OctetKeyPair(key) = &jwk.algorithm {
+        Some(&key.curve)
+    } else {
+        None
     };
+    let accepted = [
+        (EllipticCurve::P256, Algorithm::ES256),
+        (EllipticCurve::P384, Algorithm::ES384),
+        (EllipticCurve::Ed25519, Algorithm::EdDSA),
+    ];
+    let natural = accepted.iter().find(|(known, _)| curve == Some(known)).map(|(_, algorithm)| *algorithm);
     let algorithm = natural.ok_or_else(|| {
         format!("key number {number} is of a kind that is not accepted; use RSA, P-256, P-384 or Ed25519")
     })?;

@@ -2,7 +2,7 @@
 //!
 //! Threat model: anybody who reaches the port can send any metadata. So a [`Caller`] is only ever made from the
 //! configuration, by [`Authenticator::authenticate`] out of a credential that verified, or by this process for
-//! itself ([`InProcess`]). Nothing is allowed that is not listed. Tokens are in no message, log or debug output.
+//! itself ([`crate::layers::InProcess`]). Nothing is allowed that is not listed. Tokens are in no message, log or debug output.
 
 mod authenticate;
 mod jwks;
@@ -86,6 +86,17 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The suite's own service of this name, calling in process: role service, everywhere, and no connectors.
+    fn sister(name: CallerName) -> Self {
+        Self {
+            name,
+            roles: BTreeSet::from([Role::Service]),
+            workspaces: Scope::All,
+            connectors: Scope::Only(BTreeSet::new()),
+            effects: BTreeSet::new(),
+        }
+    }
+
     /// Its name in the configuration.
     pub fn name(&self) -> &CallerName {
         &self.name
@@ -101,11 +112,11 @@ impl Caller {
     pub fn require(&self, any_of: &[Role], workspace: Option<&WorkspaceId>) -> Result<(), Refusal> {
         if !any_of.iter().any(|role| self.is(*role)) {
             let names: Vec<_> = any_of.iter().map(|role| role.as_str()).collect();
-            return Err(self.refused(format!("this call is for callers with role {}", names.join(" or "))));
+            return Err(self.refused(&format!("this call is for callers with role {}", names.join(" or "))));
         }
         match workspace {
             Some(workspace) if !self.workspaces.contains(workspace) => {
-                Err(self.refused(format!("it may not act in workspace `{workspace}`")))
+                Err(self.refused(&format!("it may not act in workspace `{workspace}`")))
             }
             _ => Ok(()),
         }
@@ -124,44 +135,21 @@ impl Caller {
     /// Refuses unless the caller may execute this connector with this effect.
     pub fn require_connector(&self, connector: &ConnectorName, effect: Effect) -> Result<(), Refusal> {
         if !self.may_use_connector(connector) {
-            return Err(self.refused(format!("it may not use connector `{connector}`")));
+            return Err(self.refused(&format!("it may not use connector `{connector}`")));
         }
         if !self.may_effect(effect) {
             let what = match effect {
                 Effect::Read => "reads",
                 Effect::Write => "changes something",
             };
-            return Err(self.refused(format!("it may not use a connector that {what}")));
+            return Err(self.refused(&format!("it may not use a connector that {what}")));
         }
         Ok(())
     }
 
-    fn refused(&self, why: String) -> Refusal {
+    fn refused(&self, why: &str) -> Refusal {
         let detail = format!("caller `{}`: {why}; its entry in [[callers]] says what it may do", self.name);
         Refusal::new(Reason::CallerNotAllowed, detail).with_metadata("caller", self.name.as_str())
-    }
-}
-
-/// What the in-process channel puts into a request's extensions instead of a credential. Nothing that comes over
-/// the network can make one.
-#[derive(Clone, Debug)]
-pub struct InProcess(Arc<Caller>);
-
-impl InProcess {
-    /// The suite's own service of this name: role service, everywhere, and no connectors.
-    pub(crate) fn new(name: CallerName) -> Self {
-        Self(Arc::new(Caller {
-            name,
-            roles: BTreeSet::from([Role::Service]),
-            workspaces: Scope::All,
-            connectors: Scope::Only(BTreeSet::new()),
-            effects: BTreeSet::new(),
-        }))
-    }
-
-    /// Who it is.
-    pub fn caller(&self) -> &Arc<Caller> {
-        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{CertificateParams, KeyPair, SanType};
-use safeconduct_types::Timestamp;
+use safeconduct_types::{ManualClock, Timestamp};
 use serde_json::json;
 
 use super::*;
@@ -62,7 +62,11 @@ fn fixture() -> Fixture {
     );
     std::fs::write(&file, text).unwrap();
     let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
-    Fixture { authenticator: Authenticator::new(&config).unwrap(), issuer, _directory: directory }
+    Fixture {
+        authenticator: Authenticator::new(&config, Arc::new(ManualClock::at(NOW))).unwrap(),
+        issuer,
+        _directory: directory,
+    }
 }
 
 fn token(key: &KeyPair, header: &Header, change: impl FnOnce(&mut serde_json::Value)) -> String {
@@ -190,7 +194,8 @@ fn tokens_that_are_old_foreign_or_for_another_are_refused() {
 #[test]
 fn a_token_does_not_choose_its_algorithm() {
     let fixture = fixture();
-    let claims = json!({"iss": "https://issuer.example.org", "aud": "safeconduct", "sub": "chat", "exp": 2_000_000_000});
+    let claims =
+        json!({"iss": "https://issuer.example.org", "aud": "safeconduct", "sub": "chat", "exp": 2_000_000_000});
     for secret in [fixture.issuer.public_key_raw().to_vec(), jwk(&fixture.issuer).to_string().into_bytes()] {
         let header = Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::HS256) };
         let forged = encode(&header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
@@ -249,10 +254,11 @@ fn what_is_not_stated_is_not_allowed() {
 
 #[test]
 fn a_sister_in_process_is_a_service_and_no_more() {
-    let caller = InProcess::new("connector".parse().unwrap());
-    assert!(caller.caller().is(Role::Service));
-    assert!(!caller.caller().is(Role::Operator));
-    assert!(!caller.caller().may_effect(Effect::Read));
+    let caller = Caller::sister("connector".parse().unwrap());
+    caller.require(&[Role::Service], Some(&"acme".parse().unwrap())).unwrap();
+    assert!(!caller.is(Role::Operator) && !caller.is(Role::Backend) && !caller.is(Role::Agent));
+    assert!(!caller.may_effect(Effect::Read));
+    assert!(!caller.may_use_connector(&"list-orders".parse().unwrap()));
 }
 
 #[test]

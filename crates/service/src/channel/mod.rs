@@ -25,7 +25,9 @@ use tracing::{Instrument, Span, info_span};
 
 pub use tcp::{ChannelError, TcpOptions};
 
-use crate::layers::{Answer, InProcess, Layered, Remaining, Watch, Watched, exceeded, record_status, refuse, timeout_value};
+use crate::layers::{
+    Answer, InProcess, Layered, Remaining, Watch, Watched, exceeded, record_status, refuse, timeout_value,
+};
 
 /// The request with the deadline by which its answer must be there. The channel sends what is left of it.
 pub fn with_deadline<T>(message: T, deadline: Option<Deadline>) -> tonic::Request<T> {

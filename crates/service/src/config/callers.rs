@@ -59,8 +59,9 @@ impl FromStr for TokenHash {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut hash = [0; 32];
-        hex::decode_to_slice(text, &mut hash)
-            .map_err(|_| "expected the SHA-256 of the token as 64 hexadecimal digits; the token itself has no place here")?;
+        hex::decode_to_slice(text, &mut hash).map_err(
+            |_| "expected the SHA-256 of the token as 64 hexadecimal digits; the token itself has no place here",
+        )?;
         Ok(Self(hash))
     }
 }
@@ -138,6 +139,7 @@ pub(super) fn callers(reader: &Reader, issuers: &[IssuerConfig]) -> Vec<CallerCo
         }
         if let Credential::Jwt { issuer, .. } = &one.credential
             && !issuers.iter().any(|known| known.issuer == *issuer)
+            && reader.is_right(&["issuers"])
         {
             reader.wrong("callers", format!("`{}` names an issuer that is not among [[issuers]]; add it", one.name));
         }
@@ -191,7 +193,7 @@ fn credential(entry: &Reader) -> Option<Credential> {
     match (token, san, jwt) {
         (true, false, false) => {
             let hashes: Vec<TokenHash> = entry.parsed_list("token_sha256");
-            if !(1..=2).contains(&hashes.len()) {
+            if !(1..=2).contains(&hashes.len()) && entry.is_right(&["token_sha256"]) {
                 entry.wrong("token_sha256", "expected one hash, or two while a token is being replaced");
             }
             Some(Credential::Token(hashes))

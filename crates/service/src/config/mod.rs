@@ -10,6 +10,7 @@ mod reader;
 mod sections;
 mod source;
 mod value;
+mod wiring;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -165,6 +166,7 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
+    pub client_required: bool,
 }
 
 /// Section `operations`.
@@ -200,6 +202,9 @@ pub struct SistersConfig {
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "see config.default.toml")]
 pub struct LimitsConfig {
+    pub connections: usize,
+    pub header_bytes: u32,
+    pub handshake_timeout: Duration,
     pub message_bytes: usize,
     pub concurrent_streams: u32,
     pub in_flight: usize,

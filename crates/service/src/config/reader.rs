@@ -59,6 +59,13 @@ impl Reader {
         }
     }
 
+    /// Whether nothing was wrong so far with any of these keys or with what is in them. A rule between settings asks
+    /// first: what follows from a stand-in is no news.
+    pub(super) fn is_right(&self, keys: &[&str]) -> bool {
+        let problems = self.problems.borrow();
+        !problems.iter().any(|problem| keys.iter().any(|key| problem.key.starts_with(&self.full(key))))
+    }
+
     /// The value of a key, as `parse` makes it; `expected` says what would be right.
     fn read<T>(&self, key: &str, expected: &str, parse: impl FnOnce(&Value, bool) -> Option<T>) -> Option<T> {
         let Some((origin, value)) = self.get(key) else {
@@ -90,9 +97,9 @@ impl Reader {
     }
 
     pub(super) fn flag(&self, key: &str) -> bool {
-        self.read(key, "true or false", |value, from_text| match value {
-            Value::String(text) if from_text => text.parse().ok(),
-            _ => value.as_bool(),
+        self.read(key, "true or false", |value, from_text| {
+            let text = value.as_str().filter(|_| from_text);
+            text.map_or_else(|| value.as_bool(), |text| text.parse().ok())
         })
         .unwrap_or_default()
     }
@@ -101,10 +108,8 @@ impl Reader {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let lowest = *range.start();
         self.read(key, &expected, |value, from_text| {
-            let number = match value {
-                Value::String(text) if from_text => text.parse().ok(),
-                _ => value.as_integer(),
-            };
+            let text = value.as_str().filter(|_| from_text);
+            let number = text.map_or_else(|| value.as_integer(), |text| text.parse().ok());
             u32::try_from(number?).ok().filter(|number| range.contains(number))
         })
         .unwrap_or(lowest)
@@ -154,11 +159,10 @@ impl Reader {
         if self.get(key).is_none() {
             return Vec::new();
         }
-        let texts = self.read(key, "a list of texts", |value, from_text| match value {
-            Value::String(text) if from_text => Some(text.split(',').map(|part| part.trim().to_owned()).collect()),
-            Value::String(text) => Some(vec![text.clone()]),
-            Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
-            _ => None,
+        let texts = self.read(key, "a list of texts", |value, from_text| match value.as_str() {
+            Some(text) if from_text => Some(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            Some(text) => Some(vec![text.to_owned()]),
+            None => value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
         });
         texts.unwrap_or_default()
     }
@@ -186,10 +190,9 @@ impl Reader {
 
     /// Each table of an array of tables, read by `each`.
     pub(super) fn entries<T>(&self, key: &str, each: impl Fn(&Self) -> Option<T>) -> Vec<T> {
-        let tables = self.read(key, "an array of tables", |value, from_text| match value {
-            Value::String(text) if from_text => array(&parse(Origin::Default, &format!("v = {text}")).ok()?.table),
-            Value::Array(items) => items.iter().map(|item| item.as_table().cloned()).collect(),
-            _ => None,
+        let tables = self.read(key, "an array of tables", |value, from_text| match value.as_str() {
+            Some(text) if from_text => array(&parse(Origin::Default, &format!("v = {text}")).ok()?.table),
+            _ => value.as_array()?.iter().map(|item| item.as_table().cloned()).collect(),
         });
         let origin = self.origin(key);
         let read = tables.unwrap_or_default().into_iter().enumerate().map(|(index, table)| {

@@ -16,8 +16,8 @@ use super::{
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Reads everything, so that everything wrong is told at once. `None` only if the reader noted a problem.
 pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) -> Option<Config> {
@@ -75,8 +75,8 @@ fn runtime(reader: &Reader) -> Option<RuntimeConfig> {
 
 fn log(reader: &Reader) -> Option<LogConfig> {
     let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)];
-    let format = reader.choice("log.format", &formats);
-    Some(LogConfig { format: format?, level: reader.name("log.level") })
+    let (format, level) = (reader.choice("log.format", &formats), reader.name("log.level"));
+    Some(LogConfig { format: format?, level })
 }
 
 fn store(reader: &Reader, data_dir: &std::path::Path) -> Option<StoreConfig> {
@@ -92,7 +92,10 @@ fn store(reader: &Reader, data_dir: &std::path::Path) -> Option<StoreConfig> {
     let redis = redis?;
     let is_redis = |url: &Url| matches!(url.scheme(), "redis" | "rediss") && url.has_host();
     if redis && !Url::parse(&url).is_ok_and(|url| is_redis(&url)) {
-        reader.wrong("store.url", "expected redis://[user:password@]host[:port][/db] or rediss://, as store.kind is redis");
+        reader.wrong(
+            "store.url",
+            "expected redis://[user:password@]host[:port][/db] or rediss://, as store.kind is redis",
+        );
     } else if !redis && !url.is_empty() {
         // Silence here would mean records on one machine that somebody believes to be shared.
         reader.wrong("store.url", "is set, but store.kind is \"embedded\"; set store.kind to \"redis\", or remove it");
@@ -107,8 +110,12 @@ fn listener(reader: &Reader, section: &str, callers: &[CallerConfig]) -> Option<
     let cert = reader.optional_path(&key("tls.cert"));
     let private = reader.optional_path(&key("tls.key"));
     let client_ca = reader.optional_path(&key("tls.client_ca"));
+    let client_required = reader.flag(&key("tls.client_required"));
+    if client_required && client_ca.is_none() {
+        reader.wrong(&key("tls.client_required"), "needs tls.client_ca, the CA of the clients' certificates");
+    }
     let tls = match (cert, private) {
-        (Some(cert), Some(key)) => Some(TlsConfig { cert, key, client_ca }),
+        (Some(cert), Some(key)) => Some(TlsConfig { cert, key, client_ca, client_required }),
         (None, None) => {
             if client_ca.is_some() {
                 reader.wrong(&key("tls.client_ca"), "needs tls.cert and tls.key of the server besides");
@@ -129,7 +136,7 @@ fn listener(reader: &Reader, section: &str, callers: &[CallerConfig]) -> Option<
         if tls.is_none() {
             reader.wrong(&key("listen"), exposed("without TLS", "set tls.cert and tls.key", section));
         }
-        if callers.is_empty() {
+        if callers.is_empty() && reader.is_right(&["callers"]) {
             reader.wrong(&key("listen"), exposed("and no caller is configured", "add [[callers]]", section));
         }
     }
@@ -157,6 +164,7 @@ fn operations(reader: &Reader) -> Option<OperationsConfig> {
 
 fn sisters(reader: &Reader) -> Option<SistersConfig> {
     let insecure = reader.flag("sisters.insecure");
+    let ca = reader.optional_path("sisters.ca");
     let token_file = reader.optional_path("sisters.token_file");
     let [identity, admission] = ["sisters.identity", "sisters.admission"].map(|key| {
         let url = reader.parsed::<Url>(key, "http://host:port or https://host:port")?;
@@ -167,10 +175,11 @@ fn sisters(reader: &Reader) -> Option<SistersConfig> {
             let message = "goes over the network without TLS; use https://, or set sisters.insecure = true if \
                            something in between encrypts";
             reader.wrong(key, message);
+        } else if url.scheme() == "https" && ca.is_none() {
+            reader.wrong(key, "is https; name the CA that vouches for it in sisters.ca");
         }
         Some(url)
     });
-    let ca = reader.optional_path("sisters.ca");
     let client = match (reader.optional_path("sisters.cert"), reader.optional_path("sisters.key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
@@ -196,17 +205,21 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn limits(reader: &Reader) -> LimitsConfig {
-    let in_flight = reader.count("limits.in_flight", 1..=1_000_000);
+    let count = |key| usize::try_from(reader.count(key, 1..=1_000_000)).unwrap_or(usize::MAX);
     let limits = LimitsConfig {
+        connections: count("limits.connections"),
+        header_bytes: u32::try_from(reader.size("limits.header_bytes", 1 << 12..=1 << 20)).unwrap_or(u32::MAX),
+        handshake_timeout: reader.duration("limits.handshake_timeout", 100 * MS..=MINUTE),
         message_bytes: reader.size("limits.message_bytes", 1 << 10..=1 << 26),
         concurrent_streams: reader.count("limits.concurrent_streams", 1..=10_000),
-        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        in_flight: count("limits.in_flight"),
         default_deadline: reader.duration("limits.default_deadline", 100 * MS..=HOUR),
         max_deadline: reader.duration("limits.max_deadline", 100 * MS..=HOUR),
         keepalive_interval: reader.duration("limits.keepalive_interval", SECOND..=HOUR),
         keepalive_timeout: reader.duration("limits.keepalive_timeout", SECOND..=HOUR),
     };
-    if limits.default_deadline > limits.max_deadline {
+    let deadlines = ["limits.default_deadline", "limits.max_deadline"];
+    if limits.default_deadline > limits.max_deadline && reader.is_right(&deadlines) {
         reader.wrong("limits.default_deadline", "is longer than limits.max_deadline; shorten it or raise the other");
     }
     limits
@@ -217,8 +230,9 @@ fn drain(reader: &Reader) -> DrainConfig {
         grace: reader.duration("drain.grace", Duration::ZERO..=HOUR),
         hard_deadline: reader.duration("drain.hard_deadline", 100 * MS..=HOUR),
     };
-    if drain.grace >= drain.hard_deadline {
-        reader.wrong("drain.hard_deadline", "must be longer than drain.grace, so that calls can still be ended in order");
+    if drain.grace >= drain.hard_deadline && reader.is_right(&["drain.grace", "drain.hard_deadline"]) {
+        reader
+            .wrong("drain.hard_deadline", "must be longer than drain.grace, so that calls can still be ended in order");
     }
     drain
 }

@@ -22,7 +22,7 @@ const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab
 fn the_built_in_defaults_are_a_configuration() {
     let config = Config::load(&LoadOptions::default()).unwrap();
     assert_eq!(config.connector.listen.port(), 50053);
-    assert_eq!(config.assertion.lifetime, Duration::from_secs(900));
+    assert_eq!(config.assertion.lifetime, Duration::from_mins(15));
     assert_eq!(config.workspaces_dir, Path::new("config/workspaces"));
     assert_eq!(config.keyring_dir, Path::new("data/keys"));
     assert!(config.file.is_none());
@@ -61,8 +61,8 @@ fn every_default_is_commented_and_names_its_environment_variable() {
 
 #[test]
 fn the_commented_examples_of_callers_and_issuers_are_complete_and_work() {
-    let examples: String =
-        DEFAULTS.lines().filter_map(|line| line.strip_prefix("#| ")).map(|line| format!("{line}\n")).collect();
+    let examples: Vec<_> = DEFAULTS.lines().filter_map(|line| line.strip_prefix("#| ")).collect();
+    let examples = examples.join("\n");
     let (callers, issuers) = examples.split_once("[[issuers]]").unwrap();
     for credential in ["token_sha256", "san", "jwt"] {
         let others = ["token_sha256", "san", "jwt"].into_iter().filter(|one| *one != credential);
@@ -154,10 +154,12 @@ fn wrong_values_say_what_is_expected_and_never_what_was_given() {
         ("data_dir = \"\"", "data_dir: expected a path"),
         ("sisters.identity = \"ftp://x\"", "sisters.identity: expected http://host:port"),
         ("sisters.identity = \"http://x:1\"", "sisters.identity: goes over the network without TLS"),
+        ("sisters.admission = \"https://x:1\"", "sisters.admission: is https; name the CA"),
         ("otp.tls.cert = \"c\"", "otp.tls.key: is missing"),
+        ("otp.tls.client_required = true", "otp.tls.client_required: needs tls.client_ca"),
         ("otp.tls.client_ca = \"c\"", "otp.tls.client_ca: needs tls.cert"),
         ("limits.default_deadline = \"2m\"", "limits.default_deadline: is longer than limits.max_deadline"),
-        ("drain.hard_deadline = \"22s\"", "drain.hard_deadline: must be longer than drain.grace"),
+        ("drain.hard_deadline = \"5s\"", "drain.hard_deadline: must be longer than drain.grace"),
     ] {
         let told = problem(file, &[]);
         assert!(told.starts_with(expected), "{file}: {told}");
@@ -170,6 +172,17 @@ fn wrong_values_say_what_is_expected_and_never_what_was_given() {
 fn everything_that_is_wrong_is_told_at_once() {
     let error = with("a = 1\nlog.format = \"xml\"\n", &[("SAFECONDUCT_B", "1")]).unwrap_err();
     assert_eq!(error.problems().len(), 3, "{error}");
+}
+
+#[test]
+fn one_wrong_value_makes_no_other_setting_unknown() {
+    let layer = source::parse(Origin::Default, DEFAULTS).unwrap();
+    let mut keys = Vec::new();
+    source::leaves(&layer.table, "", &mut keys);
+    for key in keys {
+        let told = problem(&format!("{key} = 1979-05-27"), &[]);
+        assert!(told.starts_with(&format!("{key}: expected")), "{told}");
+    }
 }
 
 #[test]
@@ -222,7 +235,10 @@ fn callers_that_mean_nothing_or_too_much_are_refused() {
         (caller("[\"agent\"]", "san = \"dns:a\""), "callers: `a` is known by a certificate, but no listener"),
         (caller("[\"agent\"]", &format!("{token}\ncolor = 1")), "callers[a].color: there is no such setting"),
         (caller("[\"agent\"]", &format!("{token}\nworkspaces = [\"*\", \"x\"]")), "callers[a].workspaces: \"*\" means"),
-        (caller("[\"agent\"]", &format!("{token}\nworkspaces = [\"A\"]")), "callers[a].workspaces: a workspace id must"),
+        (
+            caller("[\"agent\"]", &format!("{token}\nworkspaces = [\"A\"]")),
+            "callers[a].workspaces: a workspace id must",
+        ),
     ] {
         let told = problem(&file, &[]);
         assert!(told.starts_with(expected), "{told}");
@@ -243,7 +259,8 @@ fn callers_can_come_from_the_environment() {
 
 #[test]
 fn neither_a_configuration_nor_its_options_print_a_secret() {
-    let file = format!("store = {{kind = \"redis\", url = \"redis://:hunter2@x\"}}\n{CALLER}token_sha256 = \"{HASH}\"\n");
+    let file =
+        format!("store = {{kind = \"redis\", url = \"redis://:hunter2@x\"}}\n{CALLER}token_sha256 = \"{HASH}\"\n");
     let shown = format!("{:?}", with(&file, &[]).unwrap());
     assert!(!shown.contains("hunter2") && !shown.contains(HASH), "{shown}");
     let environment = vec![("SAFECONDUCT_SECRET_X".to_owned(), "hunter2".to_owned())];

@@ -15,9 +15,9 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         let unit_length = match unit.trim() {
             "ms" => Duration::from_millis(1),
             "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
-            "d" => Duration::from_secs(86_400),
+            "m" => Duration::from_mins(1),
+            "h" => Duration::from_hours(1),
+            "d" => Duration::from_hours(24),
             _ => return None,
         };
         total = total.checked_add(unit_length.checked_mul(u32::try_from(number).ok()?)?)?;
@@ -49,9 +49,9 @@ fn number(text: &str) -> Option<(u64, &str)> {
 pub(super) fn show(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
-        _ if millis % 1000 != 0 => format!("{millis}ms"),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
+        _ if !millis.is_multiple_of(1000) => format!("{millis}ms"),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
         _ => format!("{}s", millis / 1000),
     }
 }
@@ -64,8 +64,8 @@ mod tests {
     fn lengths_of_time_read_as_people_write_them() {
         assert_eq!(duration("10s"), Some(Duration::from_secs(10)));
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(duration("1h 30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("1h30m"), Some(Duration::from_mins(90)));
+        assert_eq!(duration("1h 30m"), Some(Duration::from_mins(90)));
         for bad in ["", "10", "s", "-1s", "1.5s", "10 parsecs", "99999999999999999999s", "1s2"] {
             assert_eq!(duration(bad), None, "{bad}");
         }

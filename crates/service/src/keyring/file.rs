@@ -39,15 +39,20 @@ pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeyringError> {
     let text = text(path)?;
     // The parser's message could show a line, and the line a key: only the place is told.
     let document: Document = toml::from_str(&text).map_err(|error| {
-        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
-        KeyringError::new(path, format!("line {line}: not a key file; each [[key]] has purpose, id, primary and secret"))
+        let line =
+            error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+        KeyringError::new(
+            path,
+            format!("line {line}: not a key file; each [[key]] has purpose, id, primary and secret"),
+        )
     })?;
     document.key.into_iter().enumerate().map(|(index, entry)| key(path, index + 1, &entry)).collect()
 }
 
 fn text(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
     let failed = |error: std::io::Error| {
-        let remedy = if error.kind() == std::io::ErrorKind::NotFound { "; `safeconduct keys init` makes it" } else { "" };
+        let remedy =
+            if error.kind() == std::io::ErrorKind::NotFound { "; `safeconduct keys init` makes it" } else { "" };
         KeyringError::new(path, format!("cannot be read: {}{remedy}", error.kind()))
     };
     let file = File::open(path).map_err(failed)?;
@@ -55,7 +60,8 @@ fn text(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        let message = format!("others than its owner may use this key file (mode {mode:04o}); run: chmod 600 {}", path.display());
+        let message =
+            format!("others than its owner may use this key file (mode {mode:04o}); run: chmod 600 {}", path.display());
         return Err(KeyringError::new(path, message));
     }
     if !metadata.is_file() || metadata.len() > LONGEST_FILE {

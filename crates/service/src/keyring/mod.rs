@@ -270,8 +270,10 @@ impl Keyring {
     fn insert(&mut self, key: Key) -> Result<(), KeyringError> {
         let purpose = key.purpose;
         if !purpose.rotates() {
-            let message = format!("the key for {purpose} names what is stored and cannot be replaced: \
-                                   with another one nothing is found again");
+            let message = format!(
+                "the key for {purpose} names what is stored and cannot be replaced: \
+                                   with another one nothing is found again"
+            );
             return Err(KeyringError::new(&self.path, message));
         }
         self.primary(purpose)?;
@@ -289,7 +291,8 @@ impl Keyring {
         for purpose in Purpose::ALL {
             let primaries = self.all(purpose).filter(|key| key.primary).count();
             if primaries != 1 && self.all(purpose).next().is_some() {
-                let message = format!("{primaries} keys for {purpose} are primary; set `primary = true` on exactly one");
+                let message =
+                    format!("{primaries} keys for {purpose} are primary; set `primary = true` on exactly one");
                 return Err(KeyringError::new(&self.path, message));
             }
             let mut ids: Vec<_> = self.all(purpose).map(Key::id).collect();

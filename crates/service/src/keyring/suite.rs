@@ -53,9 +53,9 @@ pub fn create_suite(directory: &Path, random: &dyn Random) -> Result<Vec<PathBuf
     }
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(directory).map_err(|error| {
-        KeyringError::new(directory, format!("the directory cannot be made: {}", error.kind()))
-    })?;
+    builder
+        .create(directory)
+        .map_err(|error| KeyringError::new(directory, format!("the directory cannot be made: {}", error.kind())))?;
     let shared = SHARED.map(|purpose| Key::generate(purpose, true, random));
     for ((_, purposes), file) in SERVICES.iter().zip(&files) {
         let key = |purpose: &Purpose| {

@@ -85,6 +85,9 @@ where
             }
             () = draining.cancelled(), if !leaving => {
                 leaving = true;
+                if !heard.load(Ordering::Relaxed) {
+                    return Err("the peer has said nothing yet".into());
+                }
                 served.as_mut().graceful_shutdown();
             }
         }

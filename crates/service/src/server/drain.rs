@@ -10,8 +10,10 @@ use crate::process::Process;
 /// What was still going on at the hard deadline, and was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Calls.
+    /// Calls that were not answered to the end.
     pub calls_cut: u64,
+    /// Connections; a peer that does not read keeps one open after its calls are answered.
+    pub connections_cut: usize,
     /// Tasks beside the calls.
     pub tasks_cut: usize,
 }
@@ -37,9 +39,14 @@ pub(super) async fn drain(
     });
     let drained = match finished.await {
         Ok(()) => Drained::default(),
-        Err(_) => Drained { calls_cut: process.metrics.in_flight(), tasks_cut: process.tasks.running() },
+        Err(_) => Drained {
+            calls_cut: process.metrics.in_flight(),
+            connections_cut: workers.connections(),
+            tasks_cut: process.tasks.running(),
+        },
     };
     workers.end();
-    tracing::info!(calls_cut = drained.calls_cut, tasks_cut = drained.tasks_cut, "stopped");
+    let Drained { calls_cut, connections_cut, tasks_cut } = drained;
+    tracing::info!(calls_cut, connections_cut, tasks_cut, "stopped");
     drained
 }

@@ -111,9 +111,7 @@ impl Server {
     /// Binds all sockets.
     pub fn bind(listeners: Vec<ListenerSpec>, options: ServerOptions, process: &Process) -> Result<Self, BindError> {
         let descriptors: Arc<[_]> = options.descriptors.clone().into();
-        let bind = |name, address| {
-            accept::bind(address).map_err(|source| BindError::Address { name, address, source })
-        };
+        let bind = |name, address| accept::bind(address).map_err(|source| BindError::Address { name, address, source });
         let operations = match options.operations {
             Some(address) => Some(Operations::new(bind("operations", address)?, process.clone())),
             None => None,
@@ -146,7 +144,7 @@ impl Server {
         let Self { listeners, operations, options, process } = self;
         let stacks = listeners.iter().map(|bound| bound.stack.clone()).collect();
         let workers = Arc::new(Workers::start(&options, stacks, &process).await?);
-        let operations = operations.map(|operations| tokio_util::task::AbortOnDropHandle::new(operations.start()));
+        let operations = operations.map(Operations::start);
         let mut names = vec![""];
         names.extend(listeners.iter().flat_map(|bound| bound.stack.spec.services.iter().copied()));
         process.health.start(&names).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +25,10 @@ pub(super) struct Job {
 
 /// All workers, and the connections that they have.
 pub(super) struct Workers {
-    workers: Vec<Worker>,
+    all: Vec<Worker>,
     connections: TaskTracker,
+    /// Keeps the workers on the shared runtime going.
+    _seats: JoinSet<()>,
     end: CancellationToken,
 }
 
@@ -48,6 +51,7 @@ impl Workers {
             RuntimeKind::PerCore => options.workers,
         };
         let (connections, end) = (TaskTracker::new(), CancellationToken::new());
+        let mut seats = JoinSet::new();
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let (jobs, inbox) = mpsc::unbounded_channel();
@@ -64,7 +68,7 @@ impl Workers {
             let (ready, started) = oneshot::channel();
             match options.runtime {
                 RuntimeKind::Shared => {
-                    process.tasks.spawn_background(|_| seat.work(ready));
+                    seats.spawn(seat.work(ready));
                 }
                 RuntimeKind::PerCore => {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,13 +82,13 @@ impl Workers {
             started.await.map_err(|_| RunError::WorkerGone)??;
             workers.push(Worker { load, jobs });
         }
-        Ok(Self { workers, connections, end })
+        Ok(Self { all: workers, connections, _seats: seats, end })
     }
 
     /// Gives the connection to the worker that has the fewest: a caller that opens as many connections as there are
     /// cores gets all of them, which hashing would not give it.
     pub(super) fn take(&self, job: Job) {
-        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) {
+        if let Some(worker) = self.all.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) {
             worker.load.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone drops the connection, which tells the peer.
             let _gone = worker.jobs.send(job);
@@ -93,11 +97,16 @@ impl Workers {
 
     /// Waits until no connection is left. There must be no acceptor any more.
     pub(super) async fn idle(&self) {
-        while self.workers.iter().any(|worker| worker.load.load(Ordering::Relaxed) > 0) {
+        while self.connections() > 0 {
             self.connections.close();
             self.connections.wait().await;
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.all.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends the workers with whatever they still have.

@@ -43,9 +43,8 @@ fn detail(refusal: &Refusal, violations: &[Violation]) -> Option<proto::guidance
         NextAction::Authorize => get("credential").map(|credential| {
             Detail::Authorization(proto::AuthorizationNeeded { credential, ..proto::AuthorizationNeeded::default() })
         }),
-        NextAction::Confirm | NextAction::Wait => get("confirmation_id").map(|id| {
-            Detail::Confirmation(proto::ConfirmationNeeded { id, ..proto::ConfirmationNeeded::default() })
-        }),
+        NextAction::Confirm | NextAction::Wait => get("confirmation_id")
+            .map(|id| Detail::Confirmation(proto::ConfirmationNeeded { id, ..proto::ConfirmationNeeded::default() })),
         NextAction::Pick => get("input").map(|input| {
             Detail::Choices(proto::ChoicesNeeded { connector: get("connector").unwrap_or_default(), input })
         }),

@@ -82,10 +82,8 @@ fn message(refusal: &Refusal) -> String {
 
 fn details(refusal: &Refusal, code: Code, message: &str, most: usize) -> Vec<u8> {
     let violations = refusal.violations().get(..most).unwrap_or_default();
-    let mut details = vec![
-        any(ERROR_INFO, &error_info(refusal)),
-        any(GUIDANCE, &guidance::render(refusal, message, violations)),
-    ];
+    let mut details =
+        vec![any(ERROR_INFO, &error_info(refusal)), any(GUIDANCE, &guidance::render(refusal, message, violations))];
     if !violations.is_empty() {
         details.push(any(BAD_REQUEST, &bad_request(violations)));
     }
@@ -94,8 +92,11 @@ fn details(refusal: &Refusal, code: Code, message: &str, most: usize) -> Vec<u8>
     }
     if matches!(refusal.reason(), Reason::CapReached | Reason::RateLimited) {
         let subject = fact(refusal, "limit").map_or_else(|| "request".to_owned(), |limit| cut(limit, LONGEST_PART));
-        let violation =
-            quota_failure::Violation { subject, description: message.to_owned(), ..quota_failure::Violation::default() };
+        let violation = quota_failure::Violation {
+            subject,
+            description: message.to_owned(),
+            ..quota_failure::Violation::default()
+        };
         details.push(any(QUOTA_FAILURE, &QuotaFailure { violations: vec![violation] }));
     }
     tonic_types::Status { code: code.into(), message: message.to_owned(), details }.encode_to_vec()
@@ -186,13 +187,16 @@ pub fn from_sister(status: &Status, sister: &str) -> Refusal {
         Code::Unavailable | Code::Cancelled => {
             (Reason::StoreUnavailable, format!("{sister} cannot be reached; ask again with the same key"))
         }
-        Code::DeadlineExceeded => {
-            (Reason::DeadlineTooShort, format!("{sister} did not answer in time; ask again with the same key and more time"))
-        }
+        Code::DeadlineExceeded => (
+            Reason::DeadlineTooShort,
+            format!("{sister} did not answer in time; ask again with the same key and more time"),
+        ),
         Code::ResourceExhausted => {
             (Reason::Overloaded, format!("{sister} has more to do than it can; ask again with the same key"))
         }
-        Code::Unimplemented => (Reason::Unimplemented, format!("{sister} is of a version that does not serve this call")),
+        Code::Unimplemented => {
+            (Reason::Unimplemented, format!("{sister} is of a version that does not serve this call"))
+        }
         Code::Ok
         | Code::Unknown
         | Code::InvalidArgument

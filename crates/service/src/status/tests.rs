@@ -44,7 +44,7 @@ fn a_status_says_code_reason_and_what_to_do() {
         .with_metadata("limit", "money-out")
         .with_metadata("left", "250")
         .with_metadata("unit", "EUR")
-        .with_retry_after(Duration::from_secs(60));
+        .with_retry_after(Duration::from_mins(1));
     let status = to_status(&refusal);
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(status.message(), "hand over: the day's limit is reached");
@@ -96,8 +96,7 @@ fn what_broke_inside_is_not_told_outside() {
 fn a_status_without_our_error_info_is_no_refusal() {
     assert_eq!(refusal_in(&Status::unavailable("x")), None);
     let foreign = |domain: &str, reason: &str, code: Code| {
-        let info =
-            ErrorInfo { domain: domain.to_owned(), reason: reason.to_owned(), ..ErrorInfo::default() };
+        let info = ErrorInfo { domain: domain.to_owned(), reason: reason.to_owned(), ..ErrorInfo::default() };
         let status = tonic_types::Status { details: vec![any(ERROR_INFO, &info)], ..tonic_types::Status::default() };
         Status::with_details(code, "x", Bytes::from(status.encode_to_vec()))
     };

@@ -107,13 +107,7 @@ pub(super) fn fault(error: impl Into<redb::Error>) -> StoreError {
     use redb::Error;
     let error = error.into();
     if let Error::Io(error) = &error {
-        return match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                StoreError::Full("no space left for the file of the store".into())
-            }
-            ErrorKind::InvalidData => StoreError::Corrupt("the file is not a store of Safeconduct".into()),
-            _ => StoreError::Unavailable(format!("the file of the store: {error}").into()),
-        };
+        return io_fault(error);
     }
     if matches!(error, Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch) {
         return StoreError::Unavailable(
@@ -136,8 +130,17 @@ pub(super) fn fault(error: impl Into<redb::Error>) -> StoreError {
 
 /// What an error while making a transaction durable means: except for a full disk, it may have been written.
 pub(super) fn commit_fault(error: redb::CommitError) -> StoreError {
-    match fault(error) {
-        StoreError::Unavailable(why) => StoreError::Unanswered(why),
-        error => error,
+    let error = fault(error);
+    if let StoreError::Unavailable(why) = error { StoreError::Unanswered(why) } else { error }
+}
+
+fn io_fault(error: &std::io::Error) -> StoreError {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) {
+        StoreError::Full("no space left for the file of the store".into())
+    } else if kind == ErrorKind::InvalidData {
+        StoreError::Corrupt("the file is not a store of Safeconduct".into())
+    } else {
+        StoreError::Unavailable(format!("the file of the store: {error}").into())
     }
 }

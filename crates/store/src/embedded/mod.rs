@@ -92,8 +92,8 @@ impl fmt::Debug for EmbeddedRecords {
 #[async_trait]
 impl Records for EmbeddedRecords {
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        check_read(slot, keys)?;
         traced("redb", "read", keys.len(), async {
+            check_read(slot, keys)?;
             let (disk, keys) = (Arc::clone(&self.disk), keys.to_vec());
             let found: Vec<Option<Bytes>> = blocking(move || disk.read(&keys)).await?;
             let now = self.steady.at(self.clock.now());
@@ -107,9 +107,9 @@ impl Records for EmbeddedRecords {
     }
 
     async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError> {
-        check_commit(slot, changes)?;
-        let changes = changes.to_vec();
         traced("redb", "commit", changes.len(), async {
+            check_commit(slot, changes)?;
+            let changes = changes.to_vec();
             self.hand_over(|answer| Task::Commit { operation, changes, answer }).await
         })
         .await

@@ -41,12 +41,11 @@ fn judge(info: &str, save: Option<&str>) -> Result<Option<StoreError>, StoreErro
     }
     match save {
         Some("") => hazard("Redis persists nothing; set appendonly to yes"),
-        Some(_) => Ok(None),
         // -1: no snapshot was ever made by this process. Not proof that none ever will be, but none that one will.
         None if field("rdb_last_bgsave_time_sec").starts_with('-') => {
             hazard("Redis seems to persist nothing; set appendonly to yes, or permit CONFIG GET")
         }
-        None => Ok(None),
+        Some(_) | None => Ok(None),
     }
 }
 
@@ -67,7 +66,7 @@ mod tests {
             all.retain(|(known, _)| *known != name);
             all.push((name, value));
         }
-        all.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect()
+        all.iter().flat_map(|(name, value)| [name, ":", value, "\r\n"]).collect()
     }
 
     #[test]

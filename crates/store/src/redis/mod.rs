@@ -131,10 +131,11 @@ impl RedisRecords {
                 why
             }
         };
-        Err(match error {
-            StoreError::Unavailable(why) if in_doubt && purpose == Use::Write => StoreError::Unanswered(why),
-            error => error,
-        })
+        if let StoreError::Unavailable(why) = error {
+            let unseen = in_doubt && purpose == Use::Write;
+            return Err(if unseen { StoreError::Unanswered(why) } else { StoreError::Unavailable(why) });
+        }
+        Err(error)
     }
 
     #[cfg(test)]
@@ -152,8 +153,8 @@ impl fmt::Debug for RedisRecords {
 #[async_trait]
 impl Records for RedisRecords {
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        check_read(slot, keys)?;
         traced("redis", "read", keys.len(), async {
+            check_read(slot, keys)?;
             let script = self.scripts.read(keys, self.clock.as_deref());
             scripts::snapshot(self.run(&script, Use::Read).await?, keys.len(), &self.steady)
         })
@@ -161,8 +162,8 @@ impl Records for RedisRecords {
     }
 
     async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError> {
-        check_commit(slot, changes)?;
         traced("redis", "commit", changes.len(), async {
+            check_commit(slot, changes)?;
             let script = self.scripts.commit(operation, changes, self.clock.as_deref(), &self.steady);
             scripts::committed(self.run(&script, Use::Write).await?, &self.steady)
         })

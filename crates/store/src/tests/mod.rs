@@ -5,6 +5,7 @@ mod embedded;
 mod history;
 mod redis;
 mod redis_server;
+mod spans;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

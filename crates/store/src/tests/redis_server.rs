@@ -39,7 +39,7 @@ impl RedisServer {
                 return Self { folder, port, settings, process };
             }
         }
-        panic!("redis-server does not start; is it installed? (SAFECONDUCT_REDIS_SERVER, PATH)");
+        panic!("redis-server does not start; is it installed? (TEST_REDIS_SERVER, PATH)");
     }
 
     /// Kills the server without warning.
@@ -102,7 +102,7 @@ impl Drop for RedisServer {
 
 /// Starts the server and waits until it says that it is ready; `None` if it ends before.
 fn spawn(folder: &std::path::Path, port: u16, settings: &[String]) -> Option<Child> {
-    let program = std::env::var_os("SAFECONDUCT_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+    let program = std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
     let mut process = Command::new(program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use safeconduct_types::{ConnectorName, ProvenanceSet, Version};
+use safeconduct_types::{ConnectorName, Provenance, ProvenanceSet, Version};
 
 use super::Read;
-use crate::definition::{Connector, Effect, Sensitivity, Source};
+use crate::definition::{Connector, Effect, Sensitivity};
 use crate::diagnostic::Code;
 use crate::load::reader::Reader;
 
@@ -18,8 +18,9 @@ pub(in crate::load) fn choices(r: &mut Reader, read: &Read, families: &Families)
         let Some(choices) = &input.choices else { continue };
         let place = read.spec.place_of(&["inputs", name.as_str(), "choices", "connector"]);
         let Some(versions) = families.get(&choices.connector) else {
-            let near = super::super::reader::nearest(choices.connector.as_str(), families.keys().map(ConnectorName::as_str))
-                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            let near =
+                super::super::reader::nearest(choices.connector.as_str(), families.keys().map(ConnectorName::as_str))
+                    .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             r.report(Code::ChoicesSource, place, format!("there is no connector `{}`{near}", choices.connector));
             continue;
         };
@@ -42,29 +43,29 @@ fn problems(consumer: &Connector, source: &Connector) -> Vec<String> {
     }
     for (name, input) in source.supplied() {
         if !input.optional {
-            problems.push(format!("needs `{name}` from whoever calls; a list is fetched from what is known of the contact"));
+            problems.push(format!(
+                "needs `{name}` from whoever calls; a list is fetched from what is known of the contact"
+            ));
         }
     }
     let (own, theirs) = (accepted(consumer), accepted(source));
     // A public consumer has no identifying input: then any verified list will do.
     if !own.is_empty() && !theirs.is_within(own) {
-        let weaker: Vec<_> = theirs.iter().filter(|one| !own.contains(*one)).map(|one| one.as_str()).collect();
+        let weaker: Vec<_> = theirs.iter().filter(|one| !own.contains(*one)).map(Provenance::as_str).collect();
         problems.push(format!(
             "identifies by {}, which this connector does not accept; narrow its `accept` or widen this one's",
             weaker.join(", ")
         ));
     }
     if !consumer.audience.kinds.is_subset(&source.audience.kinds) {
-        problems.push("is not open to every kind of contact that this connector is open to; correct `audience.kinds`".to_owned());
+        problems.push(
+            "is not open to every kind of contact that this connector is open to; correct `audience.kinds`".to_owned(),
+        );
     }
     problems
 }
 
 /// What the identifying inputs accept, all together.
 fn accepted(connector: &Connector) -> ProvenanceSet {
-    connector
-        .identifying()
-        .filter(|(_, input)| !matches!(input.source, Source::Constant(_)))
-        .flat_map(|(_, input)| input.accept.iter())
-        .collect()
+    connector.identifying().flat_map(|(_, input)| input.accept.iter()).collect()
 }

@@ -61,7 +61,9 @@ fn emails(r: &mut Reader, Read { connector, spec }: &Read) {
     };
     if connector.identifying().all(|(_, input)| is_email(input)) {
         for (name, _) in connector.identifying() {
-            let message = format!("`{name}` identifies by email, which is guessable and changes hands; use a signed, non-guessable id");
+            let message = format!(
+                "`{name}` identifies by email, which is guessable and changes hands; use a signed, non-guessable id"
+            );
             r.report(Code::EmailIdentifies, spec.place_of(&["inputs", name.as_str(), "identifies"]), message);
         }
     }
@@ -79,7 +81,7 @@ impl One<'_> {
     }
 
     /// Whether an agent or a browser may supply it.
-    fn from_outside(&self) -> bool {
+    fn is_from_outside(&self) -> bool {
         self.input.source == Source::Agent || self.input.accept.contains(Provenance::Client)
     }
 
@@ -98,7 +100,8 @@ impl One<'_> {
             r.report(Code::UnverifiedIdentifier, self.place("accept"), message);
         }
         if !used.contains(name) {
-            let message = format!("`{name}` identifies a person and is not sent; put it into path, query, headers or body");
+            let message =
+                format!("`{name}` identifies a person and is not sent; put it into path, query, headers or body");
             r.report(Code::IdentifierUnused, self.place("identifies"), message);
         }
         if input.optional {
@@ -112,7 +115,7 @@ impl One<'_> {
         if ["owned_by", "asserted"].iter().any(|later| self.has(later)) {
             return;
         }
-        if self.from_outside() && self.input.plain == self.input.choices.is_some() {
+        if self.is_from_outside() && self.input.plain == self.input.choices.is_some() {
             let message = format!(
                 "`{}` comes from outside and needs exactly one of `choices` (it is on the contact's own list) and \
                  `plain: true` (it names no object)",
@@ -145,28 +148,35 @@ impl One<'_> {
             Source::ContactAttribute(_) | Source::ContactId | Source::ProvenEmail | Source::ProvenPhone
         );
         if input.max_age.is_some() && !contact {
-            let message = format!("`max_age` is the age of a proof, and `{name}` does not come from the contact; remove it");
+            let message =
+                format!("`max_age` is the age of a proof, and `{name}` does not come from the contact; remove it");
             r.report(Code::InputContradiction, self.place("max_age"), message);
         }
         if input.choices.is_some() && !matches!(input.source, Source::Agent) {
-            let message = format!("`choices` is what an agent picks from, and `{name}` does not come from the agent; remove it");
+            let message =
+                format!("`choices` is what an agent picks from, and `{name}` does not come from the agent; remove it");
             r.report(Code::InputContradiction, self.place("choices"), message);
         }
-        if input.default.is_some() && (contact || matches!(input.source, Source::Constant(_)) || input.choices.is_some()) {
-            let message = format!("a default cannot stand for a constant, for what is known of a contact or for a choice; remove it from `{name}`");
+        if input.default.is_some()
+            && (contact || matches!(input.source, Source::Constant(_)) || input.choices.is_some())
+        {
+            let message = format!(
+                "a default cannot stand for a constant, for what is known of a contact or for a choice; remove it from `{name}`"
+            );
             r.report(Code::InputContradiction, self.place("default"), message);
         }
     }
 
     fn schema(&self, r: &mut Reader) {
         let Self { name, input, .. } = self;
-        if !self.from_outside() && input.source != Source::Caller {
+        if !self.is_from_outside() && input.source != Source::Caller {
             return;
         }
         let schema = input.schema.as_ref().map(crate::schema::Schema::as_value);
         let has = |field: &str| schema.is_some_and(|schema| schema.get(field).is_some());
         if !(has("type") || has("enum") || has("const")) {
-            let message = format!("`{name}` comes from outside; give it a `schema` with a `type`, an `enum` or a `const`");
+            let message =
+                format!("`{name}` comes from outside; give it a `schema` with a `type`, an `enum` or a `const`");
             r.report(Code::SchemaMissing, self.place("schema"), message);
             return;
         }
@@ -187,12 +197,20 @@ impl One<'_> {
         if let Source::Constant(value) = &self.input.source
             && schema.validate(value).is_err()
         {
-            r.report(Code::ValueInvalid, self.place("constant"), format!("the constant of `{}` does not fit its schema", self.name));
+            r.report(
+                Code::ValueInvalid,
+                self.place("constant"),
+                format!("the constant of `{}` does not fit its schema", self.name),
+            );
         }
         if let Some(value) = &self.input.default
             && schema.validate(value).is_err()
         {
-            r.report(Code::ValueInvalid, self.place("default"), format!("the default of `{}` does not fit its schema", self.name));
+            r.report(
+                Code::ValueInvalid,
+                self.place("default"),
+                format!("the default of `{}` does not fit its schema", self.name),
+            );
         }
     }
 }

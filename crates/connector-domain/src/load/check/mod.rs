@@ -30,7 +30,8 @@ pub(super) fn connector(r: &mut Reader, read: &Read, attributes: Option<&BTreeSe
     effect(r, read);
     let Read { connector, spec } = read;
     if connector.response.mode == Mode::Simple && connector.response.output.depth() > 2 {
-        let message = "the output has more than two levels; reach the values directly by their path, or declare `mode: task`";
+        let message =
+            "the output has more than two levels; reach the values directly by their path, or declare `mode: task`";
         r.report(Code::OutputTooDeep, spec.place_of(&["response", "output"]), message);
     }
 }
@@ -56,17 +57,15 @@ fn effect(r: &mut Reader, Read { connector, spec }: &Read) {
     }
 }
 
-fn undeclared(
-    r: &mut Reader,
-    place: &crate::diagnostic::Place,
-    what: &str,
-    name: &InputName,
-    connector: &Connector,
-) {
+fn undeclared(r: &mut Reader, place: &crate::diagnostic::Place, what: &str, name: &InputName, connector: &Connector) {
     let known = connector.inputs.keys().map(InputName::as_str);
     let hint = super::reader::nearest(name.as_str(), known)
         .map_or_else(|| "declare it under `inputs`".to_owned(), |near| format!("did you mean `inputs.{near}`?"));
-    r.report(Code::UndeclaredReference, place, format!("{what} refers to `inputs.{name}`, which is not declared; {hint}"));
+    r.report(
+        Code::UndeclaredReference,
+        place,
+        format!("{what} refers to `inputs.{name}`, which is not declared; {hint}"),
+    );
 }
 
 /// The inputs among these references.
@@ -81,9 +80,26 @@ fn input_of(reference: &Reference) -> Option<&InputName> {
 /// definition sets it.
 pub fn is_reserved_header(name: &str) -> bool {
     const EXACT: [&str; 20] = [
-        "host", "authorization", "cookie", "content-length", "content-encoding", "transfer-encoding", "connection",
-        "keep-alive", "te", "trailer", "upgrade", "expect", "forwarded", "via", "accept-encoding", "traceparent",
-        "tracestate", "baggage", "range", "http2-settings",
+        "host",
+        "authorization",
+        "cookie",
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "forwarded",
+        "via",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "range",
+        "http2-settings",
     ];
     EXACT.contains(&name)
         || ["proxy-", "x-forwarded-", ":"].iter().any(|prefix| name.starts_with(prefix))

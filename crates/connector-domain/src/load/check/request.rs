@@ -22,7 +22,8 @@ pub(super) fn check(r: &mut Reader, read: &Read) -> BTreeSet<InputName> {
     embedded(r, connector, &path, "`path`", request.path.embedded());
     for name in request.path.references().filter_map(input_of) {
         if connector.inputs.get(name).is_some_and(|input| input.optional && input.default.is_none()) {
-            let message = format!("`inputs.{name}` is optional and stands in the path; make it required or give it a default");
+            let message =
+                format!("`inputs.{name}` is optional and stands in the path; make it required or give it a default");
             r.report(Code::OptionalInPath, &path, message);
         }
     }
@@ -130,14 +131,17 @@ fn method(r: &mut Reader, connector: &Connector, place: &Place) {
     let fits = match (connector.effect, connector.request.method) {
         (Effect::Read, Method::Get | Method::Head | Method::Post)
         | (Effect::Write, Method::Post | Method::Put | Method::Patch | Method::Delete) => true,
-        (Effect::Read, Method::Put | Method::Patch | Method::Delete) | (Effect::Write, Method::Get | Method::Head) => false,
+        (Effect::Read, Method::Put | Method::Patch | Method::Delete) | (Effect::Write, Method::Get | Method::Head) => {
+            false
+        }
     };
     if !fits {
         let (effect, may) = match connector.effect {
             Effect::Read => ("read", "GET, HEAD or POST"),
             Effect::Write => ("write", "POST, PUT, PATCH or DELETE"),
         };
-        let message = format!("a {effect} uses {may}, not {}; correct `method` or `effect`", connector.request.method.as_str());
+        let message =
+            format!("a {effect} uses {may}, not {}; correct `method` or `effect`", connector.request.method.as_str());
         r.report(Code::MethodEffect, place, message);
     }
 }
@@ -150,7 +154,11 @@ fn key_place(r: &mut Reader, Read { connector, spec }: &Read) {
         KeyPlace::Header(name) => {
             let place = spec.place_of(&["idempotency", "upstream_key", "header"]);
             if is_reserved_header(name) || name == "content-type" {
-                r.report(Code::HeaderForbidden, place, format!("header `{name}` cannot carry the key; name the API's own"));
+                r.report(
+                    Code::HeaderForbidden,
+                    place,
+                    format!("header `{name}` cannot carry the key; name the API's own"),
+                );
             }
             if connector.request.headers.iter().any(|(one, _)| one == name) {
                 let message = format!("header `{name}` is declared under `headers` as well; remove it there");

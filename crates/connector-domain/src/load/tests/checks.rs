@@ -20,11 +20,15 @@ fn breaks(replace: &str, with: &str, expected: &[Code]) {
 #[test]
 fn a_person_is_identified_only_by_what_somebody_vouches_for() {
     for weak in ["[CLIENT]", "[SIGNED, CLIENT]"] {
-        breaks("accept: [SIGNED], max_age: 30m", &format!("accept: {weak}, max_age: 30m"), &if weak == "[CLIENT]" {
-            vec![Code::UnverifiedIdentifier, Code::ChoicesSource, Code::OwnershipMissing, Code::SchemaMissing]
-        } else {
-            vec![Code::UnverifiedIdentifier, Code::OwnershipMissing, Code::SchemaMissing]
-        });
+        breaks(
+            "accept: [SIGNED], max_age: 30m",
+            &format!("accept: {weak}, max_age: 30m"),
+            &if weak == "[CLIENT]" {
+                vec![Code::UnverifiedIdentifier, Code::ChoicesSource, Code::OwnershipMissing, Code::SchemaMissing]
+            } else {
+                vec![Code::UnverifiedIdentifier, Code::OwnershipMissing, Code::SchemaMissing]
+            },
+        );
     }
     breaks(
         "customer_id: {from: contact.attributes.account_id, accept: [SIGNED], max_age: 30m, identifies: true}",
@@ -108,6 +112,8 @@ fn the_upstreams_key_has_a_place_of_its_own() {
     let key = "{header: Idempotency-Key, ";
     breaks(key, "{", &[Code::KeyPlace]);
     breaks(key, "{header: A, field: b, ", &[Code::KeyPlace]);
+    breaks("header: Authorization, prefix", "header: Idempotency-Key, prefix", &[Code::HeaderForbidden]);
+    breaks("header: Authorization, prefix", "header: X-Customer, prefix", &[Code::HeaderForbidden]);
     breaks(key, "{field: note, ", &[Code::KeyPlace]);
     breaks(key, "{field: /note/key, ", &[Code::KeyPlace]);
     breaks(key, "{field: key, ", &[]);
@@ -121,15 +127,34 @@ fn references_lead_somewhere_and_inputs_are_used() {
     breaks("note: '${inputs.reason}'", "note: '${inputs.reasn}'", &[Code::UndeclaredReference, Code::InputUnused]);
     breaks("note: '${inputs.reason}'", "note: none", &[Code::InputUnused]);
     breaks("note: '${inputs.reason}'", "note: '${reason'", &[Code::TemplateInvalid]);
-    breaks("/v2/orders/${inputs.order_id}/refunds", "/v2/orders/${inputs.reason}/${inputs.order_id}", &[Code::OptionalInPath]);
+    breaks(
+        "/v2/orders/${inputs.order_id}/refunds",
+        "/v2/orders/${inputs.reason}/${inputs.order_id}",
+        &[Code::OptionalInPath],
+    );
 }
 
 #[test]
 fn a_request_keeps_its_host_and_its_frame() {
-    for header in ["Host", "authorization", "Content-Length", "Transfer-Encoding", "Connection", "Forwarded", "X-Forwarded-For", "Proxy-Auth", "Cookie", "traceparent"] {
+    for header in [
+        "Host",
+        "authorization",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "Forwarded",
+        "X-Forwarded-For",
+        "Proxy-Auth",
+        "Cookie",
+        "traceparent",
+    ] {
         breaks("headers: {X-Customer:", &format!("headers: {{{header}: '1', X-Customer:"), &[Code::HeaderForbidden]);
     }
-    breaks("headers: {X-Customer:", "headers: {Content-Type: '${inputs.currency}', X-Customer:", &[Code::HeaderForbidden]);
+    breaks(
+        "headers: {X-Customer:",
+        "headers: {Content-Type: '${inputs.currency}', X-Customer:",
+        &[Code::HeaderForbidden],
+    );
     breaks("headers: {X-Customer:", "headers: {Content-Type: application/json, X-Customer:", &[]);
     breaks("headers: {X-Customer:", "headers: {'${inputs.reason}': a, X-Customer:", &[Code::BadValue]);
     breaks("upstream: shop\n", "upstream: '${inputs.reason}'\n", &[Code::BadValue]);
@@ -145,11 +170,7 @@ fn a_weak_value_inside_a_longer_text_cannot_change_it() {
     breaks("note: '${inputs.reason}'", "note: 'because ${inputs.reason}'", &[Code::EmbeddedUnguarded]);
     breaks("note: '${inputs.reason}'", "note: '${inputs.reason}', ref: 'order:${inputs.order_id}'", &[]);
     breaks("note: '${inputs.reason}'", "note: '${inputs.reason}', ref: '${inputs.currency}-${inputs.amount}'", &[]);
-    breaks(
-        "pattern: '^ord_[a-z0-9]{6,32}$'",
-        "pattern: '^ord_.{6,32}$'",
-        &[],
-    );
+    breaks("pattern: '^ord_[a-z0-9]{6,32}$'", "pattern: '^ord_.{6,32}$'", &[]);
     let search = "/v2/orders('${inputs.order_id}')/refunds";
     breaks("/v2/orders/${inputs.order_id}/refunds", search, &[]);
     let refund = REFUND
@@ -166,9 +187,17 @@ fn schemas_are_there_and_fit() {
     breaks("{constant: EUR}", "{constant: EUR, schema: {enum: [USD]}}", &[Code::ValueInvalid]);
     breaks("optional: true, schema: {type: string", "default: 7, schema: {type: string", &[Code::ValueInvalid]);
     breaks("{constant: EUR}", "{constant: EUR, accept: [SIGNED]}", &[Code::InputContradiction]);
-    breaks("plain: true, schema: {type: integer", "plain: true, max_age: 1h, schema: {type: integer", &[Code::InputContradiction]);
+    breaks(
+        "plain: true, schema: {type: integer",
+        "plain: true, max_age: 1h, schema: {type: integer",
+        &[Code::InputContradiction],
+    );
     breaks("{constant: EUR}", "{constant: EUR, from: agent}", &[Code::InputContradiction]);
-    breaks("contact.attributes.account_id, accept: [SIGNED], max", "contact.attributes.accountid, accept: [SIGNED], max", &[Code::AttributeUndeclared]);
+    breaks(
+        "contact.attributes.account_id, accept: [SIGNED], max",
+        "contact.attributes.accountid, accept: [SIGNED], max",
+        &[Code::AttributeUndeclared],
+    );
 }
 
 #[test]
@@ -190,7 +219,9 @@ fn visitors_have_proven_nothing() {
 fn upstreams_are_called_with_tls_and_by_a_fixed_name() {
     let url = "https://api.shop.example/base";
     breaks(url, "http://api.shop.example", &[Code::UrlInsecure]);
-    for bad in ["'https://${inputs.a}.example'", "ftp://a", "nonsense", "'https://a/?q=1'", "'https://a/#f'", "'https:\\\\a'"] {
+    for bad in
+        ["'https://${inputs.a}.example'", "ftp://a", "nonsense", "'https://a/?q=1'", "'https://a/#f'", "'https:\\\\a'"]
+    {
         breaks(url, bad, &[Code::UrlInvalid]);
     }
     breaks(url, "'https://user:hunter2@a'", &[Code::SecretInline]);
@@ -200,13 +231,21 @@ fn upstreams_are_called_with_tls_and_by_a_fixed_name() {
 
 #[test]
 fn a_secret_in_a_file_is_refused_and_not_repeated() {
-    for secret in ["sk-live-51h8x9a0b1c2d3", "'Bearer hunter2hunter2'", "AKIAIOSFODNN7EXAMPLE", "{secret: 'Hunter2!'}", "8675309867530986"] {
+    for secret in [
+        "sk-live-51h8x9a0b1c2d3",
+        "'Bearer hunter2hunter2'",
+        "AKIAIOSFODNN7EXAMPLE",
+        "{secret: 'Hunter2!'}",
+        "8675309867530986",
+    ] {
         let found = found("{secret: shop-token}", secret);
         assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::SecretInline], "{secret}");
         let shown = Diagnostics::new(found).to_string().to_lowercase();
         assert!(!shown.contains("hunter2") && !shown.contains("sk-live") && !shown.contains("akia"), "{shown}");
     }
     breaks("{secret: shop-token}", "shop-token", &[]);
+    breaks("secret: messenger-2025", "secret: 'Zm9vYmFyYmF6cXV4'", &[Code::SecretInline]);
+    breaks("secret: messenger-2025", "secret: {secret: messenger-2025}", &[]);
 }
 
 #[test]
@@ -244,6 +283,9 @@ fn what_is_misspelt_or_twice_is_refused() {
     breaks("identifies: true}\n  request", "identifies: yes}\n  request", &[Code::WrongType]);
     breaks("timezone: Europe/Dublin", "timezone: ''", &[Code::BadValue]);
     breaks("timeout: 8s", "timeout: 16s", &[Code::BadValue]);
+    breaks("max_age: 30m", "max_age: ", &[Code::WrongType]);
+    breaks("attempts: 3", "attempts: 3.0", &[Code::BadValue]);
+    breaks("version: v2", "version: 2", &[Code::WrongType]);
     let again = format!("{REFUND}---\n{REFUND}");
     let found = load(&[WORKSPACE, LIST, &again]).result.unwrap_err();
     assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::DuplicateDefinition], "{found}");

@@ -58,7 +58,7 @@ fn run(text: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_mutation_of_the_sample_panics_and_each_is_read_the_same_twice(text in mutated()) {

@@ -1,0 +1,7 @@
+//! The service in process, through its layers, over the embedded store.
+
+mod fixture;
+mod races;
+mod refusals;
+mod store;
+mod story;

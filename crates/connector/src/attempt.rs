@@ -1,0 +1,118 @@
+//! Sending the request: attempts, waits, and what is known after the last.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use safeconduct_connector_domain::classify::{
+    Cause, Ended, RetryState, classify, effect_after, next_attempt,
+};
+use safeconduct_connector_domain::conclude::{Attempts, conclude};
+use safeconduct_connector_domain::definition::{Connector, Method as Declared};
+use safeconduct_connector_domain::execution::{Effect, StoredOutcome};
+use safeconduct_connector_domain::plan::RequestPlan;
+use safeconduct_egress::Call;
+use safeconduct_types::{Clock, Deadline, Random};
+use tracing::Instrument as _;
+
+use crate::answer;
+use crate::workspaces::{CredentialHeader, Reachable};
+
+/// What an attempt loop runs on.
+pub(crate) struct Attempting<'a> {
+    pub(crate) connector: &'a Connector,
+    pub(crate) upstream: &'a Reachable,
+    pub(crate) credential: Option<&'a CredentialHeader>,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) random: &'a dyn Random,
+    /// When everything must be over, waits included.
+    pub(crate) deadline: Deadline,
+}
+
+impl Attempting<'_> {
+    /// Sends `plan` until the domain says that it is enough. `allowed` is asked before each attempt's first byte: an
+    /// executor that lost its lease must not send again.
+    pub(crate) async fn run(&self, plan: &RequestPlan, allowed: impl Fn() -> bool + Send) -> StoredOutcome {
+        let mut count: u8 = 0;
+        let mut effect = Effect::None;
+        let mut sent = false;
+        loop {
+            count = count.saturating_add(1);
+            let ended = if allowed() { self.once(plan, count).await } else { NOT_ALLOWED };
+            sent |= !matches!(ended, Ended::Broken { sent: false, .. });
+            let verdict = classify(self.connector, &ended);
+            effect = effect_after(self.connector, effect, verdict);
+            let state = RetryState {
+                attempts: count,
+                effect,
+                retry_after: asked_to_wait(&ended),
+                remaining: self.deadline.remaining(self.clock.instant()),
+                fraction: fraction(self.random),
+            };
+            let Some(wait) = next_attempt(self.connector, verdict, state) else {
+                let attempts = Attempts { count, effect, sent };
+                return conclude(self.connector, &ended, verdict, attempts, self.clock.now());
+            };
+            tracing::info!(attempt = count, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "will try again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn once(&self, plan: &RequestPlan, count: u8) -> Ended {
+        let span = tracing::info_span!("connector.attempt", safeconduct.attempt = count);
+        let Some(call) = self.call(plan) else {
+            return Ended::Broken { cause: Cause::Forbidden, sent: false };
+        };
+        let result = self.upstream.client.call(call).instrument(span).await;
+        if let Err(error) = &result {
+            tracing::info!(attempt = count, sent = error.sent, cause = %error.cause, "the attempt failed");
+        }
+        answer::ended(result, self.clock.now())
+    }
+
+    fn call(&self, plan: &RequestPlan) -> Option<Call> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in plan.headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            headers.append(name, HeaderValue::from_str(value).ok()?);
+        }
+        // Last, so that nothing the definition says can stand in its place.
+        if let Some(credential) = self.credential {
+            headers.insert(credential.name.clone(), credential.value.clone());
+        }
+        let now = self.clock.instant();
+        Some(Call {
+            method: method(plan.method()),
+            url: plan.url().clone(),
+            headers,
+            body: plan.body().map(Bytes::copy_from_slice).unwrap_or_default(),
+            deadline: self.deadline.earlier(Deadline::within(now, plan.timeout())),
+            max_bytes: plan.max_bytes(),
+        })
+    }
+}
+
+const NOT_ALLOWED: Ended = Ended::Broken { cause: Cause::Forbidden, sent: false };
+
+const fn asked_to_wait(ended: &Ended) -> Option<Duration> {
+    match ended {
+        Ended::Answered(answer) => answer.retry_after,
+        Ended::Broken { .. } => None,
+    }
+}
+
+const fn method(declared: Declared) -> Method {
+    match declared {
+        Declared::Get => Method::GET,
+        Declared::Head => Method::HEAD,
+        Declared::Post => Method::POST,
+        Declared::Put => Method::PUT,
+        Declared::Patch => Method::PATCH,
+        Declared::Delete => Method::DELETE,
+    }
+}
+
+/// A number from 0 to 1.
+fn fraction(random: &dyn Random) -> f64 {
+    f64::from(u32::from_be_bytes(random.bytes())) / f64::from(u32::MAX)
+}

@@ -1,0 +1,77 @@
+//! `GetExecution`: what is known of an execution.
+
+use std::time::Duration;
+
+use safeconduct_admission_client::{Lookup, LookupAnswer, Target};
+use safeconduct_service::caller::{Caller, Role};
+use safeconduct_types::{ContactId, Deadline, OperationId, Refusal, WorkspaceId};
+
+use crate::execute::ANSWER_MARGIN;
+use crate::render::Seen;
+use crate::run::unknown_execution;
+use crate::wire::{Wanted, Which};
+use crate::{Service, keys};
+
+/// Between two looks at a record that is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Service {
+    /// Shows an execution: to a caller with an assertion of its contact, in any session, and to backend and operator.
+    pub(crate) async fn get(&self, caller: &Caller, wanted: Wanted, deadline: Deadline) -> Result<Seen, Refusal> {
+        let (workspace, contact) = self.whose(caller, &wanted).await?;
+        let patience = Deadline::within(self.clock.instant(), wanted.max_wait.unwrap_or_default())
+            .earlier(deadline.sooner(ANSWER_MARGIN));
+        loop {
+            let seen = self.get_once(&workspace, contact.as_ref(), &wanted.which, deadline).await?;
+            let is_news = wanted.max_wait.is_none() || !seen.running || seen.revision > wanted.after_revision && wanted.after_revision > 0;
+            if is_news || patience.remaining(self.clock.instant()) <= PAUSE {
+                return Ok(seen);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn whose(&self, caller: &Caller, wanted: &Wanted) -> Result<(WorkspaceId, Option<ContactId>), Refusal> {
+        if wanted.assertion.is_empty() && (caller.is(Role::Backend) || caller.is(Role::Operator)) {
+            let Some(workspace) = wanted.workspace.clone() else {
+                return Err(Refusal::invalid_field("workspace_id", "is required where there is no assertion"));
+            };
+            caller.require(&[Role::Backend, Role::Operator], Some(&workspace))?;
+            return Ok((workspace, wanted.contact.clone()));
+        }
+        let verified = self.contacts.verify(&wanted.assertion, caller.name()).await?;
+        caller.require(&[Role::Agent, Role::Backend, Role::Operator], Some(verified.workspace()))?;
+        Ok((verified.workspace().clone(), Some(verified.contact().id.clone())))
+    }
+
+    async fn get_once(
+        &self,
+        workspace: &WorkspaceId,
+        contact: Option<&ContactId>,
+        which: &Which,
+        deadline: Deadline,
+    ) -> Result<Seen, Refusal> {
+        let (family, key) = match which {
+            Which::Id(execution) => return self.find(workspace, execution, contact, deadline).await,
+            Which::Key(family, key) => (family, key),
+        };
+        let Some(contact) = contact else {
+            return Err(Refusal::invalid_field("contact_id", "is required to find an execution by its key"));
+        };
+        let asked = Lookup {
+            workspace: workspace.clone(),
+            operation: OperationId::generate(&*self.random),
+            target: Target::Keys {
+                contact: contact.clone(),
+                keys: vec![keys::of_caller(family, key)],
+                fingerprint: None,
+            },
+        };
+        match self.admission.lookup(asked, deadline).await? {
+            LookupAnswer::Replay(record) | LookupAnswer::Running(record) | LookupAnswer::Unknown(record) => {
+                self.open(workspace, record, false)
+            }
+            LookupAnswer::Absent | LookupAnswer::KeyReused => Err(unknown_execution()),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The suite as real processes: all four services in one, or each in its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::process::{command, run};
+use crate::{Caller, Process, Redis, ShopUser, Shop, Site, token};
+
+/// How the services are spread over processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `serve all`.
+    All,
+    /// Each service a process of its own; they reach each other over TCP.
+    Separate,
+}
+
+/// What the suite stores in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Files of each process.
+    Embedded,
+    /// A Redis of the test's own.
+    Redis,
+}
+
+/// What a test wants of its suite.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the services are spread.
+    pub layout: Layout,
+    /// Where they store.
+    pub store: Store,
+    /// Further settings: environment variables of every process.
+    pub settings: Vec<(String, String)>,
+    /// Further files of workspaces: name and text.
+    pub workspaces: Vec<(String, String)>,
+}
+
+impl Options {
+    /// This layout on this store.
+    pub fn new(layout: Layout, store: Store) -> Self {
+        Self { layout, store, settings: Vec::new(), workspaces: Vec::new() }
+    }
+
+    /// With a setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a file of workspaces.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.workspaces.push((name.to_owned(), text.to_owned()));
+        self
+    }
+}
+
+struct Running {
+    process: Process,
+    addresses: BTreeMap<String, String>,
+}
+
+/// A running suite with its upstream.
+pub struct Suite {
+    options: Options,
+    site: Site,
+    /// The upstream.
+    pub shop: Shop,
+    redis: Option<Redis>,
+    processes: BTreeMap<&'static str, Running>,
+    // Last, so that it outlives the processes that write into it.
+    folder: tempfile::TempDir,
+}
+
+impl std::fmt::Debug for Suite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Suite").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// The services in the order in which they need each other.
+const SEPARATE: [&str; 4] = ["admission", "identity", "otp", "connector"];
+
+impl Suite {
+    /// Starts everything and waits until it is ready.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let shop = Shop::start(folder.path()).await?;
+        let site = Site::write(&folder.path().join("config"), shop.address())?;
+        for (name, text) in &options.workspaces {
+            site.workspace_file(name, text)?;
+        }
+        let redis = match options.store {
+            Store::Embedded => None,
+            Store::Redis => Some(Redis::start().await?),
+        };
+        let mut suite = Self { options, site, shop, redis, processes: BTreeMap::new(), folder };
+        match suite.options.layout {
+            Layout::All => suite.start_process("all").await?,
+            Layout::Separate => {
+                let keys = suite.keys();
+                let made = run(&["keys", "init", "--dir", text(&keys)?], &[]).await?;
+                ensure!(made.code == Some(0), "no keys: {}", made.text());
+                for service in SEPARATE {
+                    suite.start_process(service).await?;
+                }
+            }
+        }
+        Ok(suite)
+    }
+
+    /// The name of the process that executes: what a crash of the executor kills.
+    pub fn executor(&self) -> &'static str {
+        match self.options.layout {
+            Layout::All => "all",
+            Layout::Separate => "connector",
+        }
+    }
+
+    /// The configuration folder.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Where a service listens now.
+    pub fn address(&self, service: &str) -> anyhow::Result<String> {
+        let found = self.processes.values().find_map(|one| one.addresses.get(service));
+        found.cloned().with_context(|| format!("no process of the suite serves {service}"))
+    }
+
+    /// A caller that shows this token; none if it is empty.
+    pub fn caller(&self, token: &str) -> anyhow::Result<Caller> {
+        Caller::new(token, |service| self.address(service))
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> anyhow::Result<Caller> {
+        self.caller(token::AGENT)
+    }
+
+    /// The website.
+    pub fn website(&self) -> anyhow::Result<Caller> {
+        self.caller(token::WEBSITE)
+    }
+
+    /// An assertion of this customer that the agents may present.
+    pub async fn assertion(&self, user: ShopUser) -> anyhow::Result<String> {
+        Ok(self.website()?.verify(user, &["support-agent", "reader", "narrow", "elsewhere"]).await?)
+    }
+
+    /// Kills a process without warning.
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        self.running(name)?.process.kill()
+    }
+
+    /// Asks a process to end.
+    pub fn terminate(&mut self, name: &str) -> anyhow::Result<()> {
+        self.running(name)?.process.terminate()
+    }
+
+    /// Waits for the end of a process.
+    pub async fn exit(&mut self, name: &str, within: Duration) -> anyhow::Result<ExitStatus> {
+        self.running(name)?.process.exit(within).await
+    }
+
+    /// Starts a process again that has ended, on the data that it left.
+    pub async fn restart(&mut self, name: &'static str) -> anyhow::Result<()> {
+        self.start_process(name).await
+    }
+
+    /// Everything that all processes have printed so far.
+    pub fn logs(&self) -> String {
+        self.processes.values().map(|one| one.process.log()).collect()
+    }
+
+    fn running(&mut self, name: &str) -> anyhow::Result<&mut Running> {
+        self.processes.get_mut(name).with_context(|| format!("no process {name}"))
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    async fn start_process(&mut self, name: &'static str) -> anyhow::Result<()> {
+        let ready = self.folder.path().join(format!("{name}.ready"));
+        // A process that was killed left its own.
+        if ready.exists() {
+            std::fs::remove_file(&ready)?;
+        }
+        let mut command = command(&crate::safeconduct()?);
+        command.args(["serve", name, "--config"]).arg(self.site.folder());
+        command.arg("--data-dir").arg(self.folder.path().join("data").join(name));
+        command.arg("--ready-file").arg(&ready).current_dir(self.folder.path());
+        for service in ["IDENTITY", "OTP", "CONNECTOR", "ADMISSION", "OPERATIONS"] {
+            command.env(format!("SAFECONDUCT_{service}__LISTEN"), "127.0.0.1:0");
+        }
+        if let Some(redis) = &self.redis {
+            command.env("SAFECONDUCT_STORE__KIND", "redis").env("SAFECONDUCT_STORE__URL", redis.url());
+        }
+        if name != "all" {
+            command.env("SAFECONDUCT_KEYRING_DIR", self.keys());
+            command.env("SAFECONDUCT_SISTERS__TOKEN_FILE", self.site.sister_token());
+            for sister in ["identity", "admission"] {
+                if let Ok(address) = self.address(sister) {
+                    let setting = format!("SAFECONDUCT_SISTERS__{}", sister.to_uppercase());
+                    command.env(setting, format!("http://{address}"));
+                }
+            }
+        }
+        command.envs(self.options.settings.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::spawn(name, command, self.folder.path())?;
+        let addresses = process.ready(&ready).await?;
+        self.processes.insert(name, Running { process, addresses });
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("a path that is no text")
+}

@@ -1,0 +1,69 @@
+//! What the suite promises, each promise in a file, held against real processes: the binary as it is shipped, a Redis,
+//! a shop, sockets. See `tests/README.md`.
+
+mod bad_input;
+mod callers;
+mod clients;
+mod crash;
+mod drain;
+mod races;
+mod secrets;
+mod story;
+mod trace;
+
+use std::fmt::Debug;
+
+use safeconduct_proto::connector::v1::{Execution, ExecutionState};
+use safeconduct_testkit::Refused;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+/// One of Ada's orders.
+const ORDER: &str = "ord_a1b2c3";
+
+/// What a refund of Ada's order takes.
+fn refund(amount: u32) -> Value {
+    json!({"order_id": ORDER, "amount": amount})
+}
+
+/// It was refused, in this way.
+#[track_caller]
+fn refused<T: Debug>(answer: Result<T, Status>, code: Code, reason: &str) -> Refused {
+    match answer {
+        Ok(answer) => panic!("{reason} was expected, not {answer:?}"),
+        Err(status) => {
+            let refused = Refused::read(&status);
+            assert_eq!((refused.code, refused.reason.as_str()), (code, reason), "{}", refused.message);
+            assert!(refused.guidance.next_action != 0 && !refused.message.is_empty(), "{refused:?}");
+            refused
+        }
+    }
+}
+
+/// It was refused because of this field.
+#[track_caller]
+fn refused_field<T: Debug>(answer: Result<T, Status>, field: &str) {
+    let refused = refused(answer, Code::InvalidArgument, "INPUT_INVALID");
+    assert!(refused.fields.iter().any(|one| one.contains(field)), "{:?} does not name {field}", refused.fields);
+}
+
+/// It succeeded; what it says.
+#[track_caller]
+fn succeeded(execution: &Execution) -> Value {
+    assert_eq!(execution.state(), ExecutionState::Succeeded, "{execution:?}");
+    assert!(execution.is_final(), "{execution:?}");
+    match serde_json::from_str(&execution.output_json) {
+        Ok(output) => output,
+        Err(error) => panic!("the output is no JSON ({error}): {}", execution.output_json),
+    }
+}
+
+trait Finality {
+    fn is_final(&self) -> bool;
+}
+
+impl Finality for Execution {
+    fn is_final(&self) -> bool {
+        self.r#final
+    }
+}
