@@ -14,9 +14,9 @@ demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=-
 	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
 
 test: ## Every test: starts or installs what it needs (Redis included) under target/tools
-	$(ENSURE) redis python
+	$(ENSURE) redis buf python
 	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
-	. $(TOOLS)/env && $(CARGO) test --locked --workspace
+	. $(TOOLS)/env && TEST_REQUIRE_CLIENTS=1 $(CARGO) test --locked --workspace
 
 check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
 	$(CARGO) fmt --all --check

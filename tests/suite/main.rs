@@ -1,5 +1,11 @@
 //! What the suite promises, each promise in a file, held against real processes: the binary as it is shipped, a Redis,
 //! a shop, sockets. See `tests/README.md`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of this is tests, its helpers too: a panic is a failed test"
+)]
 
 mod bad_input;
 mod callers;
@@ -51,19 +57,9 @@ fn refused_field<T: Debug>(answer: Result<T, Status>, field: &str) {
 #[track_caller]
 fn succeeded(execution: &Execution) -> Value {
     assert_eq!(execution.state(), ExecutionState::Succeeded, "{execution:?}");
-    assert!(execution.is_final(), "{execution:?}");
+    assert!(execution.r#final, "{execution:?}");
     match serde_json::from_str(&execution.output_json) {
         Ok(output) => output,
         Err(error) => panic!("the output is no JSON ({error}): {}", execution.output_json),
-    }
-}
-
-trait Finality {
-    fn is_final(&self) -> bool;
-}
-
-impl Finality for Execution {
-    fn is_final(&self) -> bool {
-        self.r#final
     }
 }

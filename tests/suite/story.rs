@@ -47,7 +47,8 @@ async fn verified_users_see_their_own(suite: &Suite) -> anyhow::Result<()> {
     let orders = agent.execute(&Ask::new(&proven.assertion, "list-orders", &json!({}))).await?;
     assert_eq!(orders.effect(), Effect::None);
     let output = succeeded(&orders);
-    let first = json!({"id": ORDER, "title": "Brass sextant", "status": "delivered", "total": 12990, "currency": "EUR"});
+    let first =
+        json!({"id": ORDER, "title": "Brass sextant", "status": "delivered", "total": 12990, "currency": "EUR"});
     assert_eq!(output["orders"][0], first, "the declared fields and no other");
     assert_eq!(output["orders"].as_array().map(Vec::len), Some(3));
     let order = agent.execute(&Ask::new(&proven.assertion, "get-order", &json!({"order_id": ORDER}))).await?;
@@ -74,7 +75,11 @@ async fn one_request_is_one_refund(suite: &Suite) -> anyhow::Result<()> {
     let again = agent.execute(&ask).await?;
     let same_inputs = agent.execute(&ask.clone().key("second")).await?;
     let session = suite.assertion(ShopUser::Ada).await?;
-    let elsewhere = Ask { assertion: session.clone(), inputs: format!("{{\"amount\": 2450,\"order_id\":\"{ORDER}\"}}"), ..ask.clone() };
+    let elsewhere = Ask {
+        assertion: session.clone(),
+        inputs: format!("{{\"amount\": 2450,\"order_id\":\"{ORDER}\"}}"),
+        ..ask.clone()
+    };
     let elsewhere = agent.execute(&elsewhere).await?;
     let unkeyed = agent.execute(&ask.clone().key("")).await?;
     for (repeat, because) in [
@@ -148,17 +153,11 @@ async fn what_is_not_theirs_is_refused(suite: &Suite) -> anyhow::Result<()> {
         if connector == "refund-order" {
             inputs["amount"] = json!(100);
         }
-        let theirs = refused(
-            agent.execute(&Ask::new(&ada, connector, &inputs)).await,
-            Code::PermissionDenied,
-            "NOT_YOURS",
-        );
+        let theirs =
+            refused(agent.execute(&Ask::new(&ada, connector, &inputs)).await, Code::PermissionDenied, "NOT_YOURS");
         inputs["order_id"] = json!("ord_nobody0");
-        let nobodys = refused(
-            agent.execute(&Ask::new(&ada, connector, &inputs)).await,
-            Code::PermissionDenied,
-            "NOT_YOURS",
-        );
+        let nobodys =
+            refused(agent.execute(&Ask::new(&ada, connector, &inputs)).await, Code::PermissionDenied, "NOT_YOURS");
         assert_eq!(theirs.message, nobodys.message);
     }
     for out in ["..", "ord_a1b2c3/.."] {

@@ -2,8 +2,8 @@
 
 use http::header::RETRY_AFTER;
 use safeconduct_connector_domain::classify::{Answer, BodyProblem, Cause, Ended, parse_retry_after};
-use safeconduct_egress::{BodyError, CallError};
 use safeconduct_egress as egress;
+use safeconduct_egress::{BodyError, CallError};
 use safeconduct_types::Timestamp;
 
 pub(crate) fn ended(result: Result<egress::Answer, CallError>, now: Timestamp) -> Ended {

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use safeconduct_connector_domain::classify::{
-    Cause, Ended, RetryState, classify, effect_after, next_attempt,
-};
+use safeconduct_connector_domain::classify::{Cause, Ended, RetryState, classify, effect_after, next_attempt};
 use safeconduct_connector_domain::conclude::{Attempts, conclude};
 use safeconduct_connector_domain::definition::{Connector, Method as Declared};
 use safeconduct_connector_domain::execution::{Effect, StoredOutcome};
@@ -53,7 +51,11 @@ impl Attempting<'_> {
                 let attempts = Attempts { count, effect, sent };
                 return conclude(self.connector, &ended, verdict, attempts, self.clock.now());
             };
-            tracing::info!(attempt = count, wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "will try again");
+            tracing::info!(
+                attempt = count,
+                wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                "will try again"
+            );
             tokio::time::sleep(wait).await;
         }
     }

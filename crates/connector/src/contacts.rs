@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use safeconduct_connector_domain::contact::{AttributeValue, ContactKind, ContactView};
-use safeconduct_identity_domain::assertion::{JwkSet, Seal, Verifier, VerifiedContact};
+use safeconduct_identity_domain::assertion::{JwkSet, Seal, VerifiedContact, Verifier};
 use safeconduct_identity_domain::contact as identity;
 use safeconduct_service::jwks_cache::JwksCache;
 use safeconduct_types::{CallerName, Clock, Refusal};
@@ -21,7 +21,10 @@ pub struct Contacts {
 
 impl fmt::Debug for Contacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contacts").field("issuer", &self.issuer).field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("Contacts")
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }
 

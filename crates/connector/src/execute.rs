@@ -1,11 +1,10 @@
 //! `Execute`: the order in which a request is decided.
 //!
-//! assertion -> parse -> fingerprint -> look up the key (a hit answers) -> bind -> choices -> plan -> admit (the
+//! assertion -> parse -> fingerprint -> look up the key (a hit answers) -> bind -> rehearse -> choices -> admit (the
 //! record is the execution from here on) -> send, conclude, settle (in [`crate::run`]) -> render.
 //!
 //! Everything up to `admit` refuses with a status that says "no effect". From then on only an execution is answered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,9 @@ use safeconduct_connector_domain::contact::ContactView;
 use safeconduct_connector_domain::definition::{Connector, Effect};
 use safeconduct_connector_domain::execution::{FailureClass, State, StoredIntent, StoredOutcome};
 use safeconduct_connector_domain::fingerprint::Digest;
-use safeconduct_connector_domain::plan::plan;
+use safeconduct_connector_domain::plan::{plan, rehearse};
 use safeconduct_connector_domain::projection::Shaped;
+use safeconduct_connector_domain::upstream_key;
 use safeconduct_service::caller::{Caller, Effect as CallerEffect, Role};
 use safeconduct_telemetry::propagate;
 use safeconduct_types::{ContactId, Deadline, ExecutionId, OperationId, Reason, Refusal};
@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 use crate::attempt::Attempting;
 use crate::contacts::view;
 use crate::render::Seen;
-use crate::run::{Job, upstream_key};
+use crate::run::Job;
 use crate::vault::Owner;
 use crate::wire::Asked;
 use crate::workspaces::Tenant;
@@ -95,6 +95,7 @@ impl Service {
         }
         let binding = bound?;
         let call_deadline = self.call_deadline(deadline)?;
+        self.rehearse(&request, &binding)?;
         let inputs = self.check_choices(&request, binding, call_deadline).await?;
         if request.keys.is_empty() {
             return self.read(&request, &inputs, &asked, call_deadline).await;
@@ -134,6 +135,16 @@ impl Service {
             LookupAnswer::Unknown(record) => self.recall(request, record).await.map(Some),
             LookupAnswer::KeyReused => Err(key_reused()),
         }
+    }
+
+    /// Whatever the request could be refused for shows here, before anything is read or recorded.
+    fn rehearse(&self, request: &Request, binding: &Binding) -> Result<(), Refusal> {
+        let upstream = request.tenant.upstream(&request.connector)?;
+        let idempotency = request.connector.idempotency.as_ref();
+        let key = idempotency
+            .filter(|one| one.upstream_key.is_some())
+            .map(|one| upstream_key::derive(&request.connector.name, &request.contact.id, &binding.same(&one.same), 0));
+        rehearse(&request.connector, binding, &upstream.base, key.as_deref())
     }
 
     /// Reads the lists that the inputs must be picked from, for this contact, and holds the inputs against them.
@@ -236,9 +247,6 @@ impl Service {
         let intent = self.intent(&request, &inputs, &asked);
         let upstream = request.tenant.upstream(&request.connector)?;
         let credential = request.tenant.credential(upstream)?;
-        // Whatever the request could be refused for shows here, before anything is recorded.
-        let key = upstream_key(&intent, &request.contact.id, 0);
-        let _ = plan(&request.connector, &inputs, &upstream.base, key.as_deref())?;
         let owner = Owner { workspace: request.tenant.id(), execution: &execution };
         let admit = Admit {
             workspace: request.tenant.id().clone(),

@@ -23,7 +23,9 @@ impl Service {
             .earlier(deadline.sooner(ANSWER_MARGIN));
         loop {
             let seen = self.get_once(&workspace, contact.as_ref(), &wanted.which, deadline).await?;
-            let is_news = wanted.max_wait.is_none() || !seen.running || seen.revision > wanted.after_revision && wanted.after_revision > 0;
+            let is_news = wanted.max_wait.is_none()
+                || !seen.running
+                || seen.revision > wanted.after_revision && wanted.after_revision > 0;
             if is_news || patience.remaining(self.clock.instant()) <= PAUSE {
                 return Ok(seen);
             }

@@ -113,97 +113,163 @@ impl ConnectorService for ConnectorGrpc {
         Ok(Response::new(pb::GetExecutionResponse { execution: Some(render::execution(&seen)) }))
     }
 
-    async fn list_connectors(&self, request: Request<pb::ListConnectorsRequest>) -> Result<Response<pb::ListConnectorsResponse>, Status> {
+    async fn list_connectors(
+        &self,
+        request: Request<pb::ListConnectorsRequest>,
+    ) -> Result<Response<pb::ListConnectorsResponse>, Status> {
         not_yet(&request, "ListConnectors")
     }
 
-    async fn list_choices(&self, request: Request<pb::ListChoicesRequest>) -> Result<Response<pb::ListChoicesResponse>, Status> {
+    async fn list_choices(
+        &self,
+        request: Request<pb::ListChoicesRequest>,
+    ) -> Result<Response<pb::ListChoicesResponse>, Status> {
         not_yet(&request, "ListChoices")
     }
 
-    async fn prepare_execution(&self, request: Request<pb::PrepareExecutionRequest>) -> Result<Response<pb::PrepareExecutionResponse>, Status> {
+    async fn prepare_execution(
+        &self,
+        request: Request<pb::PrepareExecutionRequest>,
+    ) -> Result<Response<pb::PrepareExecutionResponse>, Status> {
         not_yet(&request, "PrepareExecution")
     }
 
-    async fn confirm_execution(&self, request: Request<pb::ConfirmExecutionRequest>) -> Result<Response<pb::ConfirmExecutionResponse>, Status> {
+    async fn confirm_execution(
+        &self,
+        request: Request<pb::ConfirmExecutionRequest>,
+    ) -> Result<Response<pb::ConfirmExecutionResponse>, Status> {
         not_yet(&request, "ConfirmExecution")
     }
 
-    async fn watch_execution(&self, request: Request<pb::WatchExecutionRequest>) -> Result<Response<Self::WatchExecutionStream>, Status> {
+    async fn watch_execution(
+        &self,
+        request: Request<pb::WatchExecutionRequest>,
+    ) -> Result<Response<Self::WatchExecutionStream>, Status> {
         not_yet(&request, "WatchExecution")
     }
 
-    async fn cancel_execution(&self, request: Request<pb::CancelExecutionRequest>) -> Result<Response<pb::CancelExecutionResponse>, Status> {
+    async fn cancel_execution(
+        &self,
+        request: Request<pb::CancelExecutionRequest>,
+    ) -> Result<Response<pb::CancelExecutionResponse>, Status> {
         not_yet(&request, "CancelExecution")
     }
 
-    async fn list_executions(&self, request: Request<pb::ListExecutionsRequest>) -> Result<Response<pb::ListExecutionsResponse>, Status> {
+    async fn list_executions(
+        &self,
+        request: Request<pb::ListExecutionsRequest>,
+    ) -> Result<Response<pb::ListExecutionsResponse>, Status> {
         not_yet(&request, "ListExecutions")
     }
 
-    async fn explain_execution(&self, request: Request<pb::ExplainExecutionRequest>) -> Result<Response<pb::ExplainExecutionResponse>, Status> {
+    async fn explain_execution(
+        &self,
+        request: Request<pb::ExplainExecutionRequest>,
+    ) -> Result<Response<pb::ExplainExecutionResponse>, Status> {
         not_yet(&request, "ExplainExecution")
     }
 }
 
 #[tonic::async_trait]
 impl CredentialService for CredentialGrpc {
-    async fn begin_authorization(&self, request: Request<pb::BeginAuthorizationRequest>) -> Result<Response<pb::BeginAuthorizationResponse>, Status> {
+    async fn begin_authorization(
+        &self,
+        request: Request<pb::BeginAuthorizationRequest>,
+    ) -> Result<Response<pb::BeginAuthorizationResponse>, Status> {
         not_yet(&request, "BeginAuthorization")
     }
 
-    async fn complete_authorization(&self, request: Request<pb::CompleteAuthorizationRequest>) -> Result<Response<pb::CompleteAuthorizationResponse>, Status> {
+    async fn complete_authorization(
+        &self,
+        request: Request<pb::CompleteAuthorizationRequest>,
+    ) -> Result<Response<pb::CompleteAuthorizationResponse>, Status> {
         not_yet(&request, "CompleteAuthorization")
     }
 
-    async fn set_contact_credential(&self, request: Request<pb::SetContactCredentialRequest>) -> Result<Response<pb::SetContactCredentialResponse>, Status> {
+    async fn set_contact_credential(
+        &self,
+        request: Request<pb::SetContactCredentialRequest>,
+    ) -> Result<Response<pb::SetContactCredentialResponse>, Status> {
         not_yet(&request, "SetContactCredential")
     }
 
-    async fn revoke_contact_credential(&self, request: Request<pb::RevokeContactCredentialRequest>) -> Result<Response<pb::RevokeContactCredentialResponse>, Status> {
+    async fn revoke_contact_credential(
+        &self,
+        request: Request<pb::RevokeContactCredentialRequest>,
+    ) -> Result<Response<pb::RevokeContactCredentialResponse>, Status> {
         not_yet(&request, "RevokeContactCredential")
     }
 
-    async fn list_contact_credentials(&self, request: Request<pb::ListContactCredentialsRequest>) -> Result<Response<pb::ListContactCredentialsResponse>, Status> {
+    async fn list_contact_credentials(
+        &self,
+        request: Request<pb::ListContactCredentialsRequest>,
+    ) -> Result<Response<pb::ListContactCredentialsResponse>, Status> {
         not_yet(&request, "ListContactCredentials")
     }
 }
 
 #[tonic::async_trait]
 impl ConnectorAdminService for AdminGrpc {
-    async fn list_definitions(&self, request: Request<pb::ListDefinitionsRequest>) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
+    async fn list_definitions(
+        &self,
+        request: Request<pb::ListDefinitionsRequest>,
+    ) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
         not_yet(&request, "ListDefinitions")
     }
 
-    async fn get_definition(&self, request: Request<pb::GetDefinitionRequest>) -> Result<Response<pb::GetDefinitionResponse>, Status> {
+    async fn get_definition(
+        &self,
+        request: Request<pb::GetDefinitionRequest>,
+    ) -> Result<Response<pb::GetDefinitionResponse>, Status> {
         not_yet(&request, "GetDefinition")
     }
 
-    async fn get_release(&self, request: Request<pb::GetReleaseRequest>) -> Result<Response<pb::GetReleaseResponse>, Status> {
+    async fn get_release(
+        &self,
+        request: Request<pb::GetReleaseRequest>,
+    ) -> Result<Response<pb::GetReleaseResponse>, Status> {
         not_yet(&request, "GetRelease")
     }
 
-    async fn disable_connector(&self, request: Request<pb::DisableConnectorRequest>) -> Result<Response<pb::DisableConnectorResponse>, Status> {
+    async fn disable_connector(
+        &self,
+        request: Request<pb::DisableConnectorRequest>,
+    ) -> Result<Response<pb::DisableConnectorResponse>, Status> {
         not_yet(&request, "DisableConnector")
     }
 
-    async fn enable_connector(&self, request: Request<pb::EnableConnectorRequest>) -> Result<Response<pb::EnableConnectorResponse>, Status> {
+    async fn enable_connector(
+        &self,
+        request: Request<pb::EnableConnectorRequest>,
+    ) -> Result<Response<pb::EnableConnectorResponse>, Status> {
         not_yet(&request, "EnableConnector")
     }
 
-    async fn revive_resource(&self, request: Request<pb::ReviveResourceRequest>) -> Result<Response<pb::ReviveResourceResponse>, Status> {
+    async fn revive_resource(
+        &self,
+        request: Request<pb::ReviveResourceRequest>,
+    ) -> Result<Response<pb::ReviveResourceResponse>, Status> {
         not_yet(&request, "ReviveResource")
     }
 
-    async fn settle_execution(&self, request: Request<pb::SettleExecutionRequest>) -> Result<Response<pb::SettleExecutionResponse>, Status> {
+    async fn settle_execution(
+        &self,
+        request: Request<pb::SettleExecutionRequest>,
+    ) -> Result<Response<pb::SettleExecutionResponse>, Status> {
         not_yet(&request, "SettleExecution")
     }
 
-    async fn release_key(&self, request: Request<pb::ReleaseKeyRequest>) -> Result<Response<pb::ReleaseKeyResponse>, Status> {
+    async fn release_key(
+        &self,
+        request: Request<pb::ReleaseKeyRequest>,
+    ) -> Result<Response<pb::ReleaseKeyResponse>, Status> {
         not_yet(&request, "ReleaseKey")
     }
 
-    async fn test_connector(&self, request: Request<pb::TestConnectorRequest>) -> Result<Response<pb::TestConnectorResponse>, Status> {
+    async fn test_connector(
+        &self,
+        request: Request<pb::TestConnectorRequest>,
+    ) -> Result<Response<pb::TestConnectorResponse>, Status> {
         not_yet(&request, "TestConnector")
     }
 }

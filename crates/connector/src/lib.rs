@@ -31,6 +31,13 @@ use safeconduct_service::tasks::Tasks;
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Random};
 
+/// Full names of the services that [`Service::servers`] makes.
+pub const SERVICE_NAMES: [&str; 3] = [
+    "safeconduct.connector.v1.ConnectorService",
+    "safeconduct.connector.v1.CredentialService",
+    "safeconduct.connector.v1.ConnectorAdminService",
+];
+
 pub use contacts::Contacts;
 pub use grpc::{AdminGrpc, ConnectorGrpc, CredentialGrpc};
 pub use vault::Vault;

@@ -1,9 +1,7 @@
 //! From records to what the caller sees.
 
 use safeconduct_admission_client::{Matched, Record, RecordState};
-use safeconduct_connector_domain::execution::{
-    Effect, Failure, FailureClass, State, StoredIntent, StoredOutcome,
-};
+use safeconduct_connector_domain::execution::{Effect, Failure, FailureClass, State, StoredIntent, StoredOutcome};
 use safeconduct_connector_domain::projection::{Finding, OutputError, Untrusted};
 use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::connector::v1 as proto;
@@ -154,9 +152,11 @@ fn guidance(seen: &Seen, state: proto::ExecutionState) -> common::Guidance {
     use proto::ExecutionState as Is;
     let class = seen.outcome.as_ref().and_then(|one| one.failure.as_ref()).map(|one| one.class);
     let (next, agent, contact) = match (state, class) {
-        (Is::Succeeded, _) if seen.replay.is_some() => {
-            (Next::None, "This was done before; here is the first result. Nothing was done again.", "This has already been done.")
-        }
+        (Is::Succeeded, _) if seen.replay.is_some() => (
+            Next::None,
+            "This was done before; here is the first result. Nothing was done again.",
+            "This has already been done.",
+        ),
         (Is::Succeeded, _) => (Next::None, "It is done.", "It is done."),
         (Is::Running, _) => (
             Next::Wait,
@@ -173,9 +173,11 @@ fn guidance(seen: &Seen, state: proto::ExecutionState) -> common::Guidance {
             "The upstream could not do it now, and nothing was changed. The same request may be repeated later.",
             "The system cannot be reached right now. Nothing was changed.",
         ),
-        (_, Some(FailureClass::Gone)) => {
-            (Next::Stop, "The upstream says that this is gone for good. Do not repeat it.", "This is no longer available.")
-        }
+        (_, Some(FailureClass::Gone)) => (
+            Next::Stop,
+            "The upstream says that this is gone for good. Do not repeat it.",
+            "This is no longer available.",
+        ),
         (_, Some(FailureClass::Rejected)) => (
             Next::FixInput,
             "The upstream refused; `failure.problem_json` has what it said. Repeating the same request gets the same answer.",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use safeconduct_admission_client::{Admission, Admitted, Extend, Settle, Settlement};
+use safeconduct_admission_client::{Admitted, Extend, Settle, Settlement};
 use safeconduct_connector_domain::bind::BoundInputs;
 use safeconduct_connector_domain::definition::Connector;
 use safeconduct_connector_domain::execution::{KeptKeys, State, StoredIntent, StoredOutcome};
@@ -40,7 +40,7 @@ pub(crate) struct Job {
 }
 
 /// The key that the upstream sees, if the definition has one.
-pub(crate) fn upstream_key(intent: &StoredIntent, contact: &ContactId, generation: u32) -> Option<String> {
+fn upstream_key(intent: &StoredIntent, contact: &ContactId, generation: u32) -> Option<String> {
     let repeat = intent.repeat.as_ref()?;
     Some(upstream_key::derive(&intent.connector, contact, &repeat.same, generation))
 }
@@ -190,7 +190,10 @@ impl Service {
                             })
                             .await;
                         if let Err(refusal) = released {
-                            tracing::warn!(reason = refusal.reason().as_str(), "an unused admission was not given back");
+                            tracing::warn!(
+                                reason = refusal.reason().as_str(),
+                                "an unused admission was not given back"
+                            );
                         }
                         return;
                     }
@@ -238,7 +241,11 @@ pub(crate) fn unknown_execution() -> Refusal {
 fn is_passing(refusal: &Refusal) -> bool {
     matches!(
         refusal.reason(),
-        Reason::StoreUnavailable | Reason::StoreUnsafe | Reason::Draining | Reason::Overloaded | Reason::DeadlineTooShort
+        Reason::StoreUnavailable
+            | Reason::StoreUnsafe
+            | Reason::Draining
+            | Reason::Overloaded
+            | Reason::DeadlineTooShort
     )
 }
 

@@ -37,11 +37,9 @@ pub(crate) fn execute(request: proto::ExecuteRequest) -> Result<Asked, Refusal> 
     wrong.finish()?;
     let Some(connector) = connector else { return Err(Refusal::invalid_field("connector", "is required")) };
     // What is not served yet is refused rather than ignored: each of these changes what the caller means.
-    for (field, text) in [
-        ("confirmation_id", &request.confirmation_id),
-        ("repeat_of", &request.repeat_of),
-        ("notify", &request.notify),
-    ] {
+    for (field, text) in
+        [("confirmation_id", &request.confirmation_id), ("repeat_of", &request.repeat_of), ("notify", &request.notify)]
+    {
         if !text.is_empty() {
             let detail = format!("this version does not serve `{field}` yet; leave it out");
             return Err(Refusal::new(Reason::Unimplemented, detail).with_metadata("field", field));

@@ -77,15 +77,11 @@ impl Workspaces {
         for workspace in workspaces {
             let mut upstreams = BTreeMap::new();
             for (name, upstream) in &workspace.upstreams {
-                let wrong = |error| SetUpError::Target {
-                    workspace: workspace.id.clone(),
-                    upstream: name.to_string(),
-                    error,
-                };
+                let wrong =
+                    |error| SetUpError::Target { workspace: workspace.id.clone(), upstream: name.to_string(), error };
                 let target = Target::parse(upstream.url.as_str(), upstream.insecure_http).map_err(wrong)?;
                 let policy = AddressPolicy::allowing(upstream.allow_addresses.clone());
-                let client =
-                    Upstream::new(target, policy, tls.clone(), UpstreamOptions::default(), Arc::clone(clock));
+                let client = Upstream::new(target, policy, tls.clone(), UpstreamOptions::default(), Arc::clone(clock));
                 let credential = upstream.credential.as_ref().and_then(|name| workspace.credentials.get(name));
                 let credential = credential.map(|Credential::Static(one)| one.clone());
                 upstreams.insert(name.clone(), Reachable { client, base: upstream.url.clone(), credential });
@@ -98,7 +94,10 @@ impl Workspaces {
 
     pub(crate) fn get(&self, id: &WorkspaceId) -> Result<&Arc<Tenant>, Refusal> {
         self.all.get(id).ok_or_else(|| {
-            Refusal::new(Reason::WorkspaceUnknown, format!("there is no workspace `{id}` here; check its id and its files"))
+            Refusal::new(
+                Reason::WorkspaceUnknown,
+                format!("there is no workspace `{id}` here; check its id and its files"),
+            )
         })
     }
 }
@@ -108,7 +107,11 @@ impl Tenant {
         &self.workspace.id
     }
 
-    pub(crate) fn connector(&self, name: &ConnectorName, version: Option<&Version>) -> Result<&Arc<Connector>, Refusal> {
+    pub(crate) fn connector(
+        &self,
+        name: &ConnectorName,
+        version: Option<&Version>,
+    ) -> Result<&Arc<Connector>, Refusal> {
         self.workspace.connector(name, version).map_err(|missing| {
             let detail = match version {
                 Some(version) => format!("the workspace has no connector `{name}` in version `{version}`"),

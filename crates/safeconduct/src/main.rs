@@ -1,1 +1,26 @@
-fn main() {}
+//! The one binary: `serve` runs the suite's services, the other commands are for the people around it.
+//!
+//! Everything here is assembly: which service gets which store, keys, channel and listener, and how a command's answer
+//! looks. A rule found here is in the wrong place.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on standard output and error")]
+
+mod cli;
+mod command;
+mod exit;
+mod serve;
+mod workspaces;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
+}

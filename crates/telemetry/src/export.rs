@@ -24,6 +24,11 @@ pub(crate) struct Exporting {
 }
 
 impl Exporting {
+    pub(crate) fn flush(&self) {
+        // What cannot be sent is lost, as it would be later.
+        let _unsent = self.provider.force_flush();
+    }
+
     /// Ends exporting: what is still queued leaves within a second or is lost.
     pub(crate) fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {

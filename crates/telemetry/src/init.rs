@@ -84,6 +84,13 @@ pub enum InitError {
 #[must_use = "telemetry ends when the guard is dropped"]
 pub struct Guard(Exporting);
 
+impl Guard {
+    /// Sends what is queued now, waiting for it; for tests and tools that look at the spans at once.
+    pub fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.stop();

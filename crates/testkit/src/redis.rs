@@ -23,9 +23,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server: the program that SAFECONDUCT_REDIS_SERVER names, or `redis-server`.
+    /// Starts a server: the program that `TEST_REDIS_SERVER` names, or `redis-server`.
     pub async fn start() -> anyhow::Result<Self> {
-        let program = std::env::var_os("SAFECONDUCT_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server"));
+        let program = std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server"));
         let program = PathBuf::from(program);
         let mut last = None;
         for _ in 0..ATTEMPTS {

@@ -29,7 +29,10 @@ pub fn has_error_info(status: &Status) -> bool {
 }
 
 impl Refused {
-    /// Reads a status; panics if it is no refusal of the suite, which is what every test would do.
+    /// Reads a status.
+    ///
+    /// # Panics
+    /// If it is no refusal of the suite: a test that reads one is about refusals.
     pub fn read(status: &Status) -> Self {
         let info = status.get_details_error_info();
         let Some(info) = info.filter(|info| info.domain == DOMAIN) else {

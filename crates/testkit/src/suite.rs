@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::process::{command, run};
-use crate::{Caller, Process, Redis, ShopUser, Shop, Site, token};
+use crate::{Caller, Process, Redis, Shop, ShopUser, Site, token};
 
 /// How the services are spread over processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +93,15 @@ impl Suite {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let shop = Shop::start(folder.path()).await?;
-        let site = Site::write(&folder.path().join("config"), shop.address())?;
+        let config = Site::write(&folder.path().join("config"), shop.address())?;
         for (name, text) in &options.workspaces {
-            site.workspace_file(name, text)?;
+            config.workspace_file(name, text)?;
         }
         let redis = match options.store {
             Store::Embedded => None,
             Store::Redis => Some(Redis::start().await?),
         };
-        let mut suite = Self { options, site, shop, redis, processes: BTreeMap::new(), folder };
+        let mut suite = Self { options, site: config, shop, redis, processes: BTreeMap::new(), folder };
         match suite.options.layout {
             Layout::All => suite.start_process("all").await?,
             Layout::Separate => {

@@ -88,6 +88,11 @@ impl Binding {
         self.inputs.same(inputs)
     }
 
+    /// The inputs as they are before their choices are proven: to see whether a request could be made of them at all.
+    pub(crate) const fn unproven(&self) -> &BoundInputs {
+        &self.inputs
+    }
+
     /// The checked inputs, if nothing is left to be found in a list.
     pub fn complete(self) -> Result<BoundInputs, Refusal> {
         if self.pending.is_empty() {

@@ -135,7 +135,7 @@ fn audience(
 fn idempotency(r: &mut Reader, node: &Node) -> Option<Idempotency> {
     let fields = r.fields(node, "`idempotency`", &["same", "retain", "upstream_key"], &["reconcile"])?;
     let same = fields.get("same").map_or(Some(Vec::new()), |node| references(r, node, "`same`"));
-    let retain = fields.get("retain").map_or(Some(DEFAULT_RETAIN), |node| r.duration(node, "`retain`", "1m", "90d"));
+    let retain = fields.get("retain").map_or(Some(DEFAULT_RETAIN), |node| r.duration(node, "`retain`", "1m", "30d"));
     let upstream_key = flatten(fields.get("upstream_key").map(|node| upstream_key(r, node)));
     Some(Idempotency { same: same?, retain: retain?, upstream_key: upstream_key? })
 }

@@ -12,7 +12,7 @@ use safeconduct_types::{Reason, Refusal};
 use serde_json::Value;
 use url::Url;
 
-use crate::bind::BoundInputs;
+use crate::bind::{Binding, BoundInputs};
 use crate::definition::{Connector, KeyPlace, Method};
 use crate::template::{Reference, Scope, encode_query};
 
@@ -86,6 +86,17 @@ pub fn plan(
 ) -> Result<RequestPlan, Refusal> {
     let key = upstream_key.map(Value::from);
     render(connector, &WithKey { inputs, key: key.as_ref() }, base, key.as_ref())
+}
+
+/// Whether a request can be made of these inputs: everything that [`plan`] refuses, refused before a list is read to
+/// prove their choices. Yields nothing that could be sent.
+pub fn rehearse(
+    connector: &Connector,
+    binding: &Binding,
+    base: &Url,
+    upstream_key: Option<&str>,
+) -> Result<(), Refusal> {
+    plan(connector, binding.unproven(), base, upstream_key).map(drop)
 }
 
 struct WithKey<'a> {

@@ -80,6 +80,7 @@ pub struct Config {
     pub otp: ListenerConfig,
     pub connector: ListenerConfig,
     pub admission: ListenerConfig,
+    pub lease: Duration,
     pub operations: OperationsConfig,
     pub assertion: AssertionConfig,
     pub sisters: SistersConfig,

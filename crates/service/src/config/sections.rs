@@ -32,6 +32,7 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
     let store = store(reader, &data_dir);
     let [identity, otp, connector, admission] =
         ["identity", "otp", "connector", "admission"].map(|section| listener(reader, section, &callers));
+    let lease = reader.duration("connector.lease", SECOND..=10 * MINUTE);
     let operations = operations(reader);
     let assertion = AssertionConfig {
         issuer: reader.name("assertion.issuer"),
@@ -55,6 +56,7 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
         otp: otp?,
         connector: connector?,
         admission: admission?,
+        lease,
         operations: operations?,
         assertion,
         sisters: sisters?,

@@ -23,6 +23,8 @@ pub struct Method {
     streams: bool,
     calls: [AtomicU64; CODES],
     micros: AtomicU64,
+    /// Nanoseconds of work a call takes, as a moving average.
+    cost: AtomicU64,
 }
 
 impl Method {
@@ -34,6 +36,7 @@ impl Method {
             streams,
             calls: Default::default(),
             micros: AtomicU64::new(0),
+            cost: AtomicU64::new(0),
         }
     }
 
@@ -55,6 +58,20 @@ impl Method {
     /// Whether the answer is a stream, which may last as long as both sides like.
     pub fn streams(&self) -> bool {
         self.streams
+    }
+
+    /// How much work one call has been lately, waiting not counted.
+    pub(crate) fn cost(&self) -> Duration {
+        Duration::from_nanos(self.cost.load(Ordering::Relaxed))
+    }
+
+    /// Notes how much work a call was.
+    pub(crate) fn worked(&self, spent: Duration) {
+        // Bounded, so that one call that was interrupted does not count for a hundred.
+        let spent = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX).min(1_000_000);
+        let before = self.cost.load(Ordering::Relaxed);
+        // A lost update between two workers changes an estimate, nothing else.
+        self.cost.store(before - before / 16 + spent / 16, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, code: Code, took: Duration) {

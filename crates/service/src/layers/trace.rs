@@ -41,7 +41,8 @@ impl<S: Inner> Service<Request<Body>> for Trace<S> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
-        let method = self.metrics.method(request.uri().path());
+        let known = request.extensions().get::<Arc<Method>>().cloned();
+        let method = known.unwrap_or_else(|| self.metrics.method(request.uri().path()));
         let span = info_span!(
             target: "safeconduct_service::call",
             "call",

@@ -1,7 +1,6 @@
 //! One connection, from the handshake to the last call.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,16 +15,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
-use tower::Service;
 
 use super::TransportOptions;
+use super::lend::{Lending, Running};
 use super::tls::Acceptor;
-use crate::layers::{Answer, Layered, PeerCertificate};
+use crate::layers::{Layered, Metrics, PeerCertificate};
 
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) tls: Option<Acceptor>,
     pub(super) service: Layered,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) lending: Lending,
     pub(super) transport: TransportOptions,
     pub(super) draining: CancellationToken,
 }
@@ -56,7 +57,7 @@ async fn http<IO>(stream: IO, peer: Peer, connection: Connection) -> Result<(), 
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Connection { service, transport, draining, .. } = connection;
+    let Connection { service, metrics, lending, transport, draining, .. } = connection;
     let heard = Arc::new(AtomicBool::new(false));
     let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard) });
     let mut served = std::pin::pin!(
@@ -68,7 +69,7 @@ where
             .keep_alive_interval(transport.keepalive_interval)
             .keep_alive_timeout(transport.keepalive_timeout)
             .auto_date_header(false)
-            .serve_connection(io, PerCall { service, peer })
+            .serve_connection(io, PerCall { service, metrics, lending, peer })
     );
     let mut quiet = std::pin::pin!(tokio::time::sleep(transport.handshake_timeout));
     let mut listening = true;
@@ -104,33 +105,26 @@ struct Peer {
 /// Hands each request to a copy of the service, with what is known about the peer.
 struct PerCall {
     service: Layered,
+    metrics: Arc<Metrics>,
+    lending: Lending,
     peer: Peer,
 }
 
 impl hyper::service::Service<Request<Incoming>> for PerCall {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready;
+    type Future = Running;
 
-    fn call(&self, request: Request<Incoming>) -> Ready {
+    fn call(&self, request: Request<Incoming>) -> Running {
         let mut request = request.map(Body::new);
+        let method = self.metrics.method(request.uri().path());
+        request.extensions_mut().insert(Arc::clone(&method));
         request.extensions_mut().insert(self.peer.info.clone());
         if let Some(certificate) = &self.peer.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         // The routes are always ready: what limits calls is the shed layer.
-        Ready(self.service.clone().call(request))
-    }
-}
-
-/// The answer, by a name that hyper can use.
-struct Ready(Answer);
-
-impl Future for Ready {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        self.lending.run(self.service.clone(), request, method)
     }
 }
 

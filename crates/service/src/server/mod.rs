@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 mod drain;
 mod health;
+mod lend;
 mod options;
 mod tls;
 mod worker;

@@ -1,15 +1,18 @@
 //! Where connections are served.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Connection};
+use super::lend::{Lender, Lending};
 use super::{BindError, RunError, RuntimeKind, ServerOptions, Stack, TransportOptions};
 use crate::layers::Layered;
 use crate::process::Process;
@@ -27,14 +30,23 @@ pub(super) struct Job {
 pub(super) struct Workers {
     all: Vec<Worker>,
     connections: TaskTracker,
-    /// Keeps the workers on the shared runtime going.
-    _seats: JoinSet<()>,
+    /// The worker on the caller's own runtime.
+    shared: JoinSet<()>,
     end: CancellationToken,
+    /// Ends the threads, too, if the server is dropped.
+    _end: DropGuard,
 }
 
 struct Worker {
     load: Arc<AtomicUsize>,
     jobs: mpsc::UnboundedSender<Job>,
+}
+
+impl Worker {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Job>) {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        (Self { load: Arc::default(), jobs }, inbox)
+    }
 }
 
 impl Workers {
@@ -44,45 +56,51 @@ impl Workers {
         stacks: Vec<Stack>,
         process: &Process,
     ) -> Result<Self, RunError> {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let count = match options.runtime {
-            RuntimeKind::Shared => 1,
-            RuntimeKind::PerCore if options.workers == 0 => cores(),
-            RuntimeKind::PerCore => options.workers,
-        };
         let (connections, end) = (TaskTracker::new(), CancellationToken::new());
-        let mut seats = JoinSet::new();
-        let mut workers = Vec::with_capacity(count);
-        for number in 0..count {
-            let (jobs, inbox) = mpsc::unbounded_channel();
-            let load = Arc::new(AtomicUsize::new(0));
-            let seat = Seat {
-                stacks: stacks.clone(),
-                inbox,
-                load: Arc::clone(&load),
-                connections: connections.clone(),
-                end: end.clone(),
-                transport: options.transport,
-                process: process.clone(),
-            };
+        let mut workers =
+            Self { all: Vec::new(), connections, shared: JoinSet::new(), _end: end.clone().drop_guard(), end };
+        let runtimes = runtimes(options)?;
+        // The caller's own runtime if there are none.
+        let handles = runtimes.iter().map(|runtime| runtime.handle().clone());
+        let lenders: Arc<[_]> = match runtimes.len() {
+            0 => [Lender::new(Handle::current())].into(),
+            _ => handles.map(Lender::new).collect(),
+        };
+        let seat = |own, inbox, load: &Arc<AtomicUsize>, workers: &Self| Seat {
+            stacks: stacks.clone(),
+            inbox,
+            load: Arc::clone(load),
+            connections: workers.connections.clone(),
+            end: workers.end.clone(),
+            transport: options.transport,
+            process: process.clone(),
+            lending: Lending { workers: Arc::clone(&lenders), own, clock: Arc::clone(&process.clock) },
+        };
+        if runtimes.is_empty() {
+            let (worker, inbox) = Worker::new();
             let (ready, started) = oneshot::channel();
-            match options.runtime {
-                RuntimeKind::Shared => {
-                    seats.spawn(seat.work(ready));
-                }
-                RuntimeKind::PerCore => {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                        runtime.block_on(seat.work(ready));
-                        // What is still running has had its time.
-                        runtime.shutdown_background();
-                    })?;
-                }
-            }
-            started.await.map_err(|_| RunError::WorkerGone)??;
-            workers.push(Worker { load, jobs });
+            let seat = seat(0, inbox, &worker.load, &workers);
+            workers.shared.spawn(seat.work(ready));
+            workers.seated(worker, started).await?;
         }
-        Ok(Self { all: workers, connections, _seats: seats, end })
+        for (own, runtime) in runtimes.into_iter().enumerate() {
+            let (worker, inbox) = Worker::new();
+            let (ready, started) = oneshot::channel();
+            let seat = seat(own, inbox, &worker.load, &workers);
+            std::thread::Builder::new().name(format!("worker-{own}")).spawn(move || {
+                runtime.block_on(seat.work(ready));
+                // What is still running has had its time.
+                runtime.shutdown_background();
+            })?;
+            workers.seated(worker, started).await?;
+        }
+        Ok(workers)
+    }
+
+    async fn seated(&mut self, worker: Worker, started: oneshot::Receiver<Started>) -> Result<(), RunError> {
+        started.await.map_err(|_| RunError::WorkerGone)??;
+        self.all.push(worker);
+        Ok(())
     }
 
     /// Gives the connection to the worker that has the fewest: a caller that opens as many connections as there are
@@ -115,6 +133,20 @@ impl Workers {
     }
 }
 
+/// A runtime for each worker; none if calls are served on the caller's own.
+fn runtimes(options: &ServerOptions) -> io::Result<Vec<Runtime>> {
+    let count = match options.runtime {
+        RuntimeKind::Shared => 0,
+        RuntimeKind::PerCore if options.workers == 0 => {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        }
+        RuntimeKind::PerCore => options.workers,
+    };
+    (0..count).map(|_| Builder::new_current_thread().enable_all().build()).collect()
+}
+
+type Started = Result<(), BindError>;
+
 /// One worker's own part.
 struct Seat {
     stacks: Vec<Stack>,
@@ -124,10 +156,11 @@ struct Seat {
     end: CancellationToken,
     transport: TransportOptions,
     process: Process,
+    lending: Lending,
 }
 
 impl Seat {
-    async fn work(mut self, ready: oneshot::Sender<Result<(), BindError>>) {
+    async fn work(mut self, ready: oneshot::Sender<Started>) {
         let made: Result<Vec<Layered>, BindError> = self.stacks.iter().map(Stack::layered).collect();
         let layered = match made {
             Ok(layered) => layered,
@@ -156,6 +189,8 @@ impl Seat {
             peer: job.peer,
             tls: stack.tls.clone(),
             service: service.clone(),
+            metrics: Arc::clone(&self.process.metrics),
+            lending: self.lending.clone(),
             transport: self.transport,
             draining: self.process.draining.clone(),
         };

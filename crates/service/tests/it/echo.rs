@@ -53,7 +53,7 @@ impl NamedService for Echo {
 
 /// The descriptors of `test.Echo`, so that spans and counters know it.
 pub(crate) fn descriptors() -> Vec<u8> {
-    let names = ["Say", "Hold", "Wait", "Panic", "Left", "Caller", "Thread", "Flood", "Watch"];
+    let names = ["Say", "Hold", "Wait", "Panic", "Left", "Caller", "Thread", "Work", "Flood", "Watch"];
     let method = |name: &str| MethodDescriptorProto {
         name: Some(name.to_owned()),
         input_type: Some(".test.Text".to_owned()),
@@ -114,6 +114,12 @@ impl UnaryService<String> for Handler {
                 "Say" => {
                     echo.said.fetch_add(1, Ordering::Relaxed);
                     request.into_inner()
+                }
+                "Work" => {
+                    // About as much as checking a signature.
+                    let sum = (0..100_000u64).fold(0u64, |sum, next| std::hint::black_box(sum ^ next));
+                    assert_ne!(sum, 1);
+                    std::thread::current().name().unwrap_or_default().to_owned()
                 }
                 "Hold" => {
                     echo.holding.send_modify(|count| *count += 1);

@@ -147,3 +147,21 @@ async fn get(server: &crate::suite::Running, path: &str) -> String {
     stream.read_to_string(&mut answer).await.unwrap();
     answer
 }
+
+#[tokio::test]
+async fn costly_calls_of_one_connection_get_more_than_one_worker() {
+    let server = Setup::default().start();
+    let channel = server.plain();
+    let mut threads = BTreeSet::new();
+    // How costly a method is has to be learnt.
+    while threads.len() < 2 {
+        let calls = (0..16).map(|_| call(&channel, "Work", authorized("")));
+        for answer in futures_util::future::join_all(calls).await {
+            threads.insert(answer.expect("an answer"));
+        }
+    }
+    let cheap = call(&channel, "Thread", authorized("")).await.expect("an answer");
+    for _ in 0..16 {
+        assert_eq!(call(&channel, "Thread", authorized("")).await.expect("an answer"), cheap, "cheap calls stay");
+    }
+}

@@ -25,6 +25,17 @@ fn collector() -> &'static Collector {
 }
 
 async fn trace(id: &str, spans: usize) -> Vec<CollectedSpan> {
+    let (_, guard) = TELEMETRY.get().expect("set up");
+    // Once the calls have ended on the server's side too, which may be after their answers arrived.
+    let flushed = async {
+        loop {
+            tokio::task::spawn_blocking(|| guard.flush()).await.expect("no panic");
+            if collector().spans().iter().filter(|span| span.trace_id == id).count() >= spans {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(WITHIN, flushed).await.ok();
     let of_trace = |all: &[CollectedSpan]| all.iter().filter(|span| span.trace_id == id).count() >= spans;
     let all = collector().wait_for(of_trace, WITHIN).await.expect("the spans arrive");
     all.into_iter().filter(|span| span.trace_id == id).collect()

@@ -1,0 +1,38 @@
+//! `demo`: the product's story on a terminal, against a real suite and a real (small) API, each a process of its own.
+
+mod site;
+mod story;
+mod teller;
+mod waterfall;
+
+use std::process::ExitCode;
+
+use crate::cli::DemoArgs;
+use crate::exit::{Failure, Outcome};
+
+pub(crate) fn run(args: &DemoArgs) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    runtime.block_on(async {
+        let mut teller = teller::Teller::new();
+        teller.title("Safeconduct: the way an AI agent acts for a person");
+        teller
+            .say("Starting the suite (identity, otp, connector, admission) on its embedded store, and a sample shop.");
+        let site = site::Site::start(args.dir.as_deref(), args.once).await?;
+        let told = story::tell(&site, &mut teller).await;
+        if let Err(failure) = &told {
+            eprintln!("{}", site.last_words());
+            return Err(Failure::internal(failure));
+        }
+        if teller.failures() > 0 {
+            eprintln!("{}", site.last_words());
+            return Err(Failure::refused(format!("{} steps did not come out as told", teller.failures())));
+        }
+        teller.title("Every step came out as told.");
+        if args.once {
+            return Ok(ExitCode::SUCCESS);
+        }
+        site.print_commands(&teller);
+        tokio::signal::ctrl_c().await.map_err(Failure::internal)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

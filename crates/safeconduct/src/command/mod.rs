@@ -1,0 +1,10 @@
+//! The commands for the people around the suite, one a file.
+
+pub(crate) mod call;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod demo;
+pub(crate) mod errors;
+pub(crate) mod keys;
+pub(crate) mod sample_shop;
+pub(crate) mod sign;

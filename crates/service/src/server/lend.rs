@@ -1,0 +1,130 @@
+//! Calls that another worker runs.
+//!
+//! A connection stays with its worker, which is what makes cheap calls cheap. But a caller with one connection and
+//! costly calls would be served by one core while the others idle. So calls of methods that have proven costly go to
+//! whichever worker has the fewest of them; handing one over costs a few microseconds, which only those can bear.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use safeconduct_types::Clock;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::layers::{Answer, Layered, Method};
+
+/// From this much work on a call is worth handing over.
+const COSTLY: Duration = Duration::from_micros(50);
+
+/// A worker as the others see it.
+#[derive(Clone, Debug)]
+pub(super) struct Lender {
+    handle: Handle,
+    /// Costly calls that it runs.
+    calls: Arc<AtomicUsize>,
+}
+
+impl Lender {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle, calls: Arc::default() }
+    }
+}
+
+/// All workers, seen from one of them.
+#[derive(Clone, Debug)]
+pub(super) struct Lending {
+    pub(super) workers: Arc<[Lender]>,
+    /// Which of them this is.
+    pub(super) own: usize,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Lending {
+    /// Runs a call here or, if it is a costly one and somebody else has fewer of those, there.
+    pub(super) fn run(&self, mut service: Layered, request: Request<Body>, method: Arc<Method>) -> Running {
+        let Some(own) = self.workers.get(self.own).filter(|_| method.cost() >= COSTLY) else {
+            return self.running(service.call(request), method, None);
+        };
+        let load = |worker: &Lender| worker.calls.load(Ordering::Relaxed);
+        let least = self.workers.iter().min_by_key(|worker| load(worker)).filter(|least| load(least) < load(own));
+        let place = least.unwrap_or(own);
+        let taken = Taken::new(&place.calls);
+        let Some(other) = least else { return self.running(service.call(request), method, Some(taken)) };
+        let there = Self { workers: Arc::clone(&self.workers), own: self.own, clock: Arc::clone(&self.clock) };
+        // Dropping the handle ends the call, as dropping the call would.
+        let task = AbortOnDropHandle::new(other.handle.spawn(async move {
+            let answer = service.call(request);
+            there.running(answer, method, Some(taken)).await
+        }));
+        Running {
+            answer: Box::pin(async move {
+                match task.await {
+                    Ok(answer) => answer,
+                    // Panics are answered within; only the end of its runtime ends the task.
+                    Err(_) => Ok(Status::unavailable("the process is stopping").into_http()),
+                }
+            }),
+            meter: None,
+        }
+    }
+
+    fn running(&self, answer: Answer, method: Arc<Method>, taken: Option<Taken>) -> Running {
+        let clock = Arc::clone(&self.clock);
+        Running { answer, meter: Some(Meter { method, clock, spent: Duration::ZERO, _taken: taken }) }
+    }
+}
+
+/// A call's place in its worker's count.
+struct Taken(Arc<AtomicUsize>);
+
+impl Taken {
+    fn new(calls: &Arc<AtomicUsize>) -> Self {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call under way, and how much work it was so far.
+pub(super) struct Running {
+    answer: Answer,
+    meter: Option<Meter>,
+}
+
+struct Meter {
+    method: Arc<Method>,
+    clock: Arc<dyn Clock>,
+    spent: Duration,
+    _taken: Option<Taken>,
+}
+
+impl Future for Running {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(meter) = &mut this.meter else { return this.answer.as_mut().poll(cx) };
+        let began = meter.clock.instant();
+        let polled = this.answer.as_mut().poll(cx);
+        meter.spent += meter.clock.instant().saturating_duration_since(began);
+        if polled.is_ready() {
+            meter.method.worked(meter.spent);
+            this.meter = None;
+        }
+        polled
+    }
+}
