@@ -80,6 +80,8 @@ def main():
     again = connector.call("Execute", **refund).execution
     assert first.execution_id == again.execution_id and again.HasField("replay"), again
 
+    # Not even the standard details need to be known beforehand.
+    assert identity.pool.FindMessageTypeByName("google.rpc.ErrorInfo").fields_by_name["reason"]
     code, info, _ = identity.refusal("VerifyIdentity", **proof("00" * 32))
     assert code == grpc.StatusCode.UNAUTHENTICATED, code
     assert (info.domain, info.reason) == ("safeconduct.dev", "PROOF_INVALID"), info

@@ -1,4 +1,5 @@
 //! What the tree itself must keep: layering, sizes, a page for every reason.
+#![allow(clippy::expect_used, reason = "all of this is tests: a panic is a failed test")]
 
 mod layering;
 mod pages;

@@ -1,9 +1,11 @@
 //! Bad input at every edge gets a clear error and has no effect.
 
 use std::fs;
+use std::time::Duration;
 
 use safeconduct_proto::connector::v1::{Effect, ExecuteRequest, Execution, ExecutionState, FailureClass};
 use safeconduct_testkit::{Ask, Caller, Layout, Options, ShopUser, Site, Store, Suite, has_error_info, run, token};
+use safeconduct_types::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 
@@ -169,15 +171,37 @@ async fn a_write_with_an_unusable_answer_has_succeeded_without_output_and_is_not
 }
 
 #[tokio::test]
+async fn an_upstream_that_never_answers_costs_15_seconds_at_most_and_nobody_is_told_more_than_is_known() {
+    let suite = Suite::start(options()).await.unwrap();
+    let (agent, ada) = (suite.agent().unwrap(), suite.assertion(ShopUser::Ada).await.unwrap());
+    for (method, path) in [("POST", "/refunds"), ("GET", "/parcel")] {
+        suite.shop.fault(&json!({"method": method, "path": path, "times": 9, "kind": "hang"})).await.unwrap();
+    }
+    let began = SystemClock.instant();
+    let write = Ask::new(&ada, "refund-order-unkeyed", &refund(66));
+    let read = Ask::new(&ada, "track-parcel", &json!({"order_id": ORDER}));
+    let (write, read) = tokio::join!(agent.execute(&write), agent.execute(&read));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(17), "{took:?}");
+    let (write, read) = (write.unwrap(), read.unwrap());
+    assert_eq!((write.state(), write.effect()), (ExecutionState::OutcomeUnknown, Effect::Possible), "{write:?}");
+    assert_eq!((read.state(), read.effect()), (ExecutionState::Failed, Effect::None), "{read:?}");
+    assert_eq!(read.failure.unwrap_or_default().class(), FailureClass::Timeout);
+    assert_eq!(suite.shop.effects().await.unwrap().refund_calls, 1, "a write without a key is sent once");
+}
+
+#[tokio::test]
 async fn an_upstream_that_refuses_is_told_with_the_declared_fields_and_no_more() {
     let suite = Suite::start(options()).await.unwrap();
     let (agent, ada) = (suite.agent().unwrap(), suite.assertion(ShopUser::Ada).await.unwrap());
     let ask = Ask::new(&ada, "refund-order", &refund(55));
-    let execution = with_fault(&suite, &agent, "POST", &json!({"status": 422}), &ask).await.unwrap();
-    assert_eq!(execution.state(), ExecutionState::Failed, "{execution:?}");
-    let gone = Ask::new(&ada, "get-order", &json!({"order_id": ORDER}));
+    suite.shop.fault(&json!({"method": "POST", "kind": {"status": 400}})).await.unwrap();
+    let execution = agent.execute(&ask).await.unwrap();
+    assert_eq!((execution.state(), execution.effect()), (ExecutionState::Failed, Effect::None), "{execution:?}");
+    assert_eq!(execution.failure.unwrap_or_default().class(), FailureClass::Rejected);
+    let unknown = Ask::new(&ada, "get-order", &json!({"order_id": ORDER}));
     suite.shop.fault(&json!({"path": "/v2/orders/", "kind": {"status": 404}})).await.unwrap();
-    let execution = agent.execute(&gone).await.unwrap();
+    let execution = agent.execute(&unknown).await.unwrap();
     let failure = execution.failure.clone().unwrap_or_default();
     assert_eq!((execution.state(), failure.class()), (ExecutionState::Failed, FailureClass::Rejected), "{execution:?}");
     assert_eq!(failure.http_status, 404);
@@ -234,6 +258,21 @@ async fn a_workspace_with_a_mistake_is_not_served_and_touches_no_other() {
     assert!(logs.contains(&format!("other.yaml:{line}:3")) && logs.contains("UNKNOWN_FIELD"), "{logs}");
     let ada = suite.assertion(ShopUser::Ada).await.unwrap();
     succeeded(&suite.agent().unwrap().execute(&Ask::new(&ada, "list-orders", &json!({}))).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_process_without_a_workspace_that_can_be_taken_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::write(folder.path(), "127.0.0.1:1").unwrap();
+    site.edit("refund-order.yaml", "  idempotency:", "  idempotenty:").unwrap();
+    let line = line_of(&site, "refund-order.yaml", "idempotenty:");
+    let (ready, data) = (folder.path().join("ready"), folder.path().join("data"));
+    let (ready_text, data) = (ready.to_string_lossy().into_owned(), data.to_string_lossy().into_owned());
+    let arguments = ["serve", "all", "--config", &folder_of(&site), "--data-dir", &data, "--ready-file", &ready_text];
+    let ended = run(&arguments, &[]).await.unwrap();
+    assert_eq!(ended.code, Some(65), "{}", ended.text());
+    assert!(ended.stderr.contains(&format!("refund-order.yaml:{line}:3: error[UNKNOWN_FIELD]")), "{}", ended.text());
+    assert!(!ready.exists());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use safeconduct_testkit::{Layout, Options, Store, Suite, token, user_hash};
+use safeconduct_testkit::{Layout, Options, Store, Suite, error_info, token, user_hash};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -68,8 +68,8 @@ async fn buf_curl_tells_the_story_by_reflection() {
     assert!(!fine && forged["code"] == "unauthenticated", "{forged}");
     let details = forged["details"].as_array().cloned().unwrap_or_default();
     let info = details.iter().find(|one| one["type"] == "google.rpc.ErrorInfo").expect("google.rpc details");
-    assert_eq!(info["debug"]["reason"], "PROOF_INVALID", "{info}");
-    assert_eq!(info["debug"]["domain"], "safeconduct.dev");
+    let info = error_info(info["value"].as_str().unwrap_or_default()).unwrap();
+    assert_eq!(info, ("safeconduct.dev".to_owned(), "PROOF_INVALID".to_owned()));
     assert!(details.iter().any(|one| one["type"] == "safeconduct.common.v1.Guidance"), "{details:?}");
 }
 

@@ -10,7 +10,9 @@
 mod bad_input;
 mod callers;
 mod clients;
+mod command_line;
 mod crash;
+mod deadline;
 mod drain;
 mod races;
 mod secrets;

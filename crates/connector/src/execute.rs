@@ -95,7 +95,7 @@ impl Service {
         }
         let binding = bound?;
         let call_deadline = self.call_deadline(deadline)?;
-        self.rehearse(&request, &binding)?;
+        rehearse_request(&request, &binding)?;
         let inputs = self.check_choices(&request, binding, call_deadline).await?;
         if request.keys.is_empty() {
             return self.read(&request, &inputs, &asked, call_deadline).await;
@@ -135,16 +135,6 @@ impl Service {
             LookupAnswer::Unknown(record) => self.recall(request, record).await.map(Some),
             LookupAnswer::KeyReused => Err(key_reused()),
         }
-    }
-
-    /// Whatever the request could be refused for shows here, before anything is read or recorded.
-    fn rehearse(&self, request: &Request, binding: &Binding) -> Result<(), Refusal> {
-        let upstream = request.tenant.upstream(&request.connector)?;
-        let idempotency = request.connector.idempotency.as_ref();
-        let key = idempotency
-            .filter(|one| one.upstream_key.is_some())
-            .map(|one| upstream_key::derive(&request.connector.name, &request.contact.id, &binding.same(&one.same), 0));
-        rehearse(&request.connector, binding, &upstream.base, key.as_deref())
     }
 
     /// Reads the lists that the inputs must be picked from, for this contact, and holds the inputs against them.
@@ -317,6 +307,16 @@ impl Service {
         span.record("safeconduct.workspace", workspace.as_str());
         span.record("safeconduct.contact", self.trace_names.hash(workspace, contact.as_str()));
     }
+}
+
+/// Whatever the request could be refused for shows here, before anything is read or recorded.
+fn rehearse_request(request: &Request, binding: &Binding) -> Result<(), Refusal> {
+    let upstream = request.tenant.upstream(&request.connector)?;
+    let idempotency = request.connector.idempotency.as_ref();
+    let key = idempotency
+        .filter(|one| one.upstream_key.is_some())
+        .map(|one| upstream_key::derive(&request.connector.name, &request.contact.id, &binding.same(&one.same), 0));
+    rehearse(&request.connector, binding, &upstream.base, key.as_deref())
 }
 
 pub(crate) fn record_outcome(outcome: &StoredOutcome) {

@@ -57,12 +57,11 @@ impl Seen {
 
     fn effect(&self) -> proto::Effect {
         match self.outcome.as_ref().filter(|_| !self.running).map(|outcome| outcome.effect) {
-            Some(Effect::None) => proto::Effect::None,
             Some(Effect::Possible) => proto::Effect::Possible,
             Some(Effect::Happened) => proto::Effect::Happened,
             // Nobody has said: a write may have left, a read changes nothing.
             None if self.intent.write => proto::Effect::Possible,
-            None => proto::Effect::None,
+            Some(Effect::None) | None => proto::Effect::None,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The operations port: `/livez`, `/readyz` and `/metrics` over HTTP/1.
+//! The operations port: `/livez`, `/readyz`, `/metrics` and public documents over HTTP/1.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 
 use crate::process::Process;
+use crate::server::Document;
 
 /// Connections at a time; probes and scrapers need few.
 const MAX_CONNECTIONS: usize = 64;
@@ -27,6 +29,7 @@ pub(crate) struct Operations {
     socket: TcpListener,
     address: SocketAddr,
     process: Process,
+    documents: Arc<[Document]>,
 }
 
 impl fmt::Debug for Operations {
@@ -36,8 +39,12 @@ impl fmt::Debug for Operations {
 }
 
 impl Operations {
-    pub(crate) fn new((socket, address): (TcpListener, SocketAddr), process: Process) -> Self {
-        Self { socket, address, process }
+    pub(crate) fn new(
+        (socket, address): (TcpListener, SocketAddr),
+        process: Process,
+        documents: Vec<Document>,
+    ) -> Self {
+        Self { socket, address, process, documents: documents.into() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -64,9 +71,9 @@ impl Operations {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let process = self.process.clone();
+            let (process, documents) = (self.process.clone(), Arc::clone(&self.documents));
             connections.spawn(async move {
-                let service = service_fn(move |request| answer(request, process.clone()));
+                let service = service_fn(move |request| answer(request, process.clone(), Arc::clone(&documents)));
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(5))
@@ -78,11 +85,19 @@ impl Operations {
     }
 }
 
-async fn answer(request: Request<Incoming>, process: Process) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    process: Process,
+    documents: Arc<[Document]>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"));
     }
-    Ok(match request.uri().path() {
+    let path = request.uri().path();
+    if let Some(document) = documents.iter().find(|document| document.path == path) {
+        return Ok(body(StatusCode::OK, document.media_type, document.text.clone()));
+    }
+    Ok(match path {
         "/livez" => text(StatusCode::OK, "alive\n"),
         "/readyz" if process.health.ready().await => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
@@ -92,9 +107,12 @@ async fn answer(request: Request<Incoming>, process: Process) -> Result<Response
 }
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    body(status, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+fn body(status: StatusCode, media_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    let plain = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(media_type));
     response
 }

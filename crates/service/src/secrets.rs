@@ -51,7 +51,7 @@ pub enum SecretError {
 pub struct Secrets {
     folder: PathBuf,
     variables: HashMap<String, Secret>,
-    read: Mutex<HashMap<PathBuf, Read>>,
+    known: Mutex<HashMap<PathBuf, Read>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Secrets {
             .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
             .map(|(name, value)| (name, Secret::new(value.into_bytes())))
             .collect();
-        Self { folder, variables, read: Mutex::default() }
+        Self { folder, variables, known: Mutex::default() }
     }
 
     /// The secret as it is now: a changed file counts from the next call on.
@@ -81,7 +81,7 @@ impl Secrets {
         let folder = self.folder.join(workspace.as_str());
         let file = folder.join(name);
         match fs::metadata(&file) {
-            Ok(found) => self.from_file(&folder, file, &found),
+            Ok(found) => self.read(&folder, file, &found),
             Err(_) => self.variables.get(&variable).cloned().ok_or_else(|| SecretError::Missing {
                 workspace: workspace.clone(),
                 name: name.to_owned(),
@@ -91,16 +91,16 @@ impl Secrets {
         }
     }
 
-    fn from_file(&self, folder: &Path, file: PathBuf, found: &fs::Metadata) -> Result<Secret, SecretError> {
+    fn read(&self, folder: &Path, file: PathBuf, found: &fs::Metadata) -> Result<Secret, SecretError> {
         let changed = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = read.get(&file).filter(|known| known.changed == changed && known.len == found.len()) {
-            return Ok(known.secret.clone());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = known.get(&file).filter(|one| one.changed == changed && one.len == found.len()) {
+            return Ok(one.secret.clone());
         }
         let unusable = |problem| SecretError::Unusable { file: file.clone(), problem };
         // Kubernetes mounts secrets as links within the mount; what matters is where they end.
         let inside = match (fs::canonicalize(folder), fs::canonicalize(&file)) {
-            (Ok(folder), Ok(real)) => real.starts_with(folder),
+            (Ok(top), Ok(real)) => real.starts_with(top),
             _ => false,
         };
         if !inside {
@@ -120,7 +120,7 @@ impl Secrets {
             return Err(unusable("is empty"));
         }
         let secret = Secret::new(bytes);
-        read.insert(file, Read { changed, len: found.len(), secret: secret.clone() });
+        known.insert(file, Read { changed, len: found.len(), secret: secret.clone() });
         Ok(secret)
     }
 }

@@ -80,6 +80,10 @@ pub struct Ask {
     pub inputs: String,
     /// The idempotency key; empty for none.
     pub key: String,
+    /// How long the call may take; none: 20 seconds.
+    pub timeout: Option<Duration>,
+    /// How long to wait for one that is running already; none: as long as the call may take.
+    pub max_wait: Option<Duration>,
 }
 
 impl Ask {
@@ -100,14 +104,32 @@ impl Ask {
         self
     }
 
-    fn message(&self) -> connector::ExecuteRequest {
-        connector::ExecuteRequest {
+    /// In so much time.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Without waiting for one that is running already.
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.max_wait = Some(Duration::ZERO);
+        self
+    }
+
+    fn request(&self) -> Request<connector::ExecuteRequest> {
+        let message = connector::ExecuteRequest {
             assertion: self.assertion.clone(),
             connector: self.connector.clone(),
             inputs_json: self.inputs.clone(),
             idempotency_key: self.key.clone(),
+            max_wait: self.max_wait.and_then(|wait| wait.try_into().ok()),
             ..connector::ExecuteRequest::default()
-        }
+        };
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout.unwrap_or(TIME));
+        request
     }
 }
 
@@ -164,12 +186,12 @@ impl Caller {
 
     /// Executes.
     pub async fn execute(&self, ask: &Ask) -> Result<connector::Execution, Status> {
-        execution(self.connector().execute(in_time(ask.message())).await?.into_inner().execution)
+        execution(self.connector().execute(ask.request()).await?.into_inner().execution)
     }
 
     /// Executes as part of a trace (a `traceparent`).
     pub async fn execute_in(&self, ask: &Ask, traceparent: &str) -> Result<connector::Execution, Status> {
-        let mut request = in_time(ask.message());
+        let mut request = ask.request();
         let value = traceparent.parse().map_err(|_| Status::invalid_argument("no traceparent"))?;
         request.metadata_mut().insert("traceparent", value);
         execution(self.connector().execute(request).await?.into_inner().execution)

@@ -22,7 +22,7 @@ pub use binary::safeconduct;
 pub use caller::{Ask, Authorized, Bearer, Caller, ShopUser, user_hash};
 pub use process::{Output, Process, run};
 pub use redis::Redis;
-pub use refused::{Refused, has_error_info};
+pub use refused::{Refused, error_info, has_error_info};
 pub use safeconduct_telemetry::collector::{CollectedSpan, Collector};
 pub use shop::{Effects, Refund, Shop};
 pub use site::{Site, token};

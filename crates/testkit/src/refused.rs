@@ -1,5 +1,7 @@
 //! Refusals as a client reads them: with the standard details and ours.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use prost::Message as _;
 use safeconduct_proto::common::v1::Guidance;
 use tonic::{Code, Status};
@@ -26,6 +28,13 @@ pub struct Refused {
 /// Whether the status carries our `ErrorInfo`, and so says that nothing was done.
 pub fn has_error_info(status: &Status) -> bool {
     status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
+}
+
+/// Domain and reason of an `ErrorInfo` that a client shows as base64, with or without padding.
+pub fn error_info(base64: &str) -> anyhow::Result<(String, String)> {
+    let bytes = STANDARD_NO_PAD.decode(base64.trim_end_matches('='))?;
+    let info = tonic_types::pb::ErrorInfo::decode(bytes.as_slice())?;
+    Ok((info.domain, info.reason))
 }
 
 impl Refused {

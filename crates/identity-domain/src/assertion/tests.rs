@@ -139,7 +139,7 @@ fn an_assertion_holds_for_its_time_and_never_past_its_proof() {
 fn only_who_it_was_issued_for_presents_it_and_only_to_its_suite() {
     let by = |presenter: &str, suite: &str| verifier().verify(&token(), NOW, &name(presenter), suite);
     assert!(by("support-messenger", SUITE).is_ok());
-    assert_eq!(by("thief", SUITE).unwrap_err().reason(), Reason::AssertionInvalid);
+    assert_eq!(by("thief", SUITE).unwrap_err().reason(), Reason::AudienceMismatch);
     assert_eq!(by("support-agent", "another").unwrap_err().reason(), Reason::AssertionInvalid);
 }
 

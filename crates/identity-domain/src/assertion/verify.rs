@@ -163,7 +163,8 @@ fn take_apart(token: &str) -> Result<Parts<'_>, Refusal> {
 
 fn check(payload: &Payload, now: Timestamp, presenter: &CallerName) -> Result<(), Refusal> {
     if payload.azp.len() > MAX_PRESENTERS || !payload.azp.contains(presenter) {
-        return Err(invalid("it was not issued for this caller; name the caller among `presenters`"));
+        let why = "the assertion was not issued for this caller; name the caller among `presenters`";
+        return Err(Refusal::new(Reason::AudienceMismatch, why));
     }
     if Timestamp::from_seconds(payload.iat) > now.after(LEEWAY) {
         return Err(invalid("it was issued in the future; set the clocks"));

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use safeconduct_service::config::{Config, LoadOptions, LogFormat, process_environment};
+use safeconduct_service::config::{Config, LoadOptions, LogFormat, RuntimeKind, process_environment};
+use safeconduct_service::layers::hide_panic_payloads;
 use safeconduct_service::server::Server;
 use safeconduct_telemetry as telemetry;
 use safeconduct_types::SystemClock;
@@ -43,8 +44,13 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     };
     let variables: BTreeMap<String, String> = environment.iter().cloned().collect();
     let guard = telemetry::init(&telling, &|name| variables.get(name).cloned()).map_err(Failure::usage)?;
+    hide_panic_payloads();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.runtime.workers.unwrap_or_else(cores))
+        .worker_threads(match config.runtime.kind {
+            RuntimeKind::Shared => config.runtime.workers.unwrap_or_else(cores),
+            // Calls have runtimes of their own; what is left is background work.
+            RuntimeKind::PerCore => 1,
+        })
         .enable_all()
         .build()
         .map_err(Failure::internal)?;
@@ -64,7 +70,9 @@ async fn serve(args: &ServeArgs, config: Config, environment: Vec<(String, Strin
     let mut stop = Stop::listen().map_err(Failure::internal)?;
     let suite = suite::Suite::build(args.which, &config, environment, clock).await?;
     let mut options = config.server_options();
-    options.descriptors.push(safeconduct_proto::FILE_DESCRIPTOR_SET);
+    // With the standard error details, so that clients that know us by reflection only can read refusals.
+    options.descriptors.extend([safeconduct_proto::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET]);
+    options.documents = suite.documents;
     let server = Server::bind(suite.listeners, options, &suite.process).map_err(Failure::unavailable)?;
     let addresses = addresses(&server);
     for (name, address) in &addresses {

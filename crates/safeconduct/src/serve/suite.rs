@@ -7,7 +7,7 @@ use std::time::Duration;
 use safeconduct_admission::Admission;
 use safeconduct_admission_client::{Admission as Port, GrpcAdmission, Lookup, Target};
 use safeconduct_connector as connector;
-use safeconduct_identity::{ClaimSealer, Identity, Keys, Ports, Settings};
+use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings};
 use safeconduct_identity_domain::assertion::JwkSet;
 use safeconduct_proto::admission::v1::admission_service_server::AdmissionServiceServer;
 use safeconduct_proto::identity::v1::GetJwksRequest;
@@ -22,7 +22,7 @@ use safeconduct_service::keyring::{Keyring, Purpose, Sealer, create_suite};
 use safeconduct_service::layers::layered;
 use safeconduct_service::process::Process;
 use safeconduct_service::secrets::Secrets;
-use safeconduct_service::server::{ListenerSpec, RoutesFactory};
+use safeconduct_service::server::{Document, ListenerSpec, RoutesFactory};
 use safeconduct_service::status::from_sister;
 use safeconduct_store::{Records, RedisOptions, StoreKeyer, StoreOptions};
 use safeconduct_telemetry::ContactHasher;
@@ -41,6 +41,8 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Suite {
     pub(super) process: Process,
     pub(super) listeners: Vec<ListenerSpec>,
+    /// What the operations port shows besides.
+    pub(super) documents: Vec<Document>,
 }
 
 /// What all services are built from.
@@ -53,6 +55,7 @@ struct Builder<'a> {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     listeners: Vec<ListenerSpec>,
+    documents: Vec<Document>,
 }
 
 impl Suite {
@@ -68,10 +71,11 @@ impl Suite {
         let authenticator = Arc::new(Authenticator::new(config, Arc::clone(&clock)).map_err(Failure::usage)?);
         let secrets = Arc::new(Secrets::new(config.secrets_dir.clone(), environment));
         prepare_directories(which, config, &*random)?;
+        let (listeners, documents) = (Vec::new(), Vec::new());
         let mut builder =
-            Builder { config, which, process, authenticator, secrets, clock, random, listeners: Vec::new() };
+            Builder { config, which, process, authenticator, secrets, clock, random, listeners, documents };
         builder.services().await?;
-        Ok(Self { process: builder.process, listeners: builder.listeners })
+        Ok(Self { process: builder.process, listeners: builder.listeners, documents: builder.documents })
     }
 }
 
@@ -166,6 +170,11 @@ impl Builder<'_> {
             random: Arc::clone(&self.random),
         };
         let service = Identity::new(settings, keys, ports).map_err(Failure::usage)?;
+        self.documents.push(Document {
+            path: JWKS_PATH,
+            media_type: "application/jwk-set+json",
+            text: service.jwks_json().to_owned(),
+        });
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let server = safeconduct_identity::server(Arc::clone(&service));

@@ -33,6 +33,7 @@ impl Config {
             },
             drain: DrainOptions { grace: self.drain.grace, hard_deadline: self.drain.hard_deadline },
             operations: Some(self.operations.listen),
+            documents: Vec::new(),
             descriptors: Vec::new(),
         }
     }

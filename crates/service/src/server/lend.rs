@@ -2,7 +2,8 @@
 //!
 //! A connection stays with its worker, which is what makes cheap calls cheap. But a caller with one connection and
 //! costly calls would be served by one core while the others idle. So calls of methods that have proven costly go to
-//! whichever worker has the fewest of them; handing one over costs a few microseconds, which only those can bear.
+//! the worker that has the fewest of them, if that is less than half as many as here. Handing one over costs a few
+//! microseconds, which only those can bear.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -55,7 +56,9 @@ impl Lending {
             return self.running(service.call(request), method, None);
         };
         let load = |worker: &Lender| worker.calls.load(Ordering::Relaxed);
-        let least = self.workers.iter().min_by_key(|worker| load(worker)).filter(|least| load(least) < load(own));
+        // Where the connections keep all workers busy, differences come and go by themselves.
+        let uneven = |least: &&Lender| load(own) > 2 * load(least);
+        let least = self.workers.iter().min_by_key(|worker| load(worker)).filter(uneven);
         let place = least.unwrap_or(own);
         let taken = Taken::new(&place.calls);
         let Some(other) = least else { return self.running(service.call(request), method, Some(taken)) };

@@ -22,7 +22,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 pub use drain::Drained;
 pub use health::Health;
-pub use options::{DrainOptions, ListenerSpec, RoutesFactory, RuntimeKind, ServerOptions, TransportOptions};
+pub use options::{Document, DrainOptions, ListenerSpec, RoutesFactory, RuntimeKind, ServerOptions, TransportOptions};
 pub use tls::{TlsError, TlsOptions};
 
 use crate::layers::{Layered, layered};
@@ -114,7 +114,9 @@ impl Server {
         let descriptors: Arc<[_]> = options.descriptors.clone().into();
         let bind = |name, address| accept::bind(address).map_err(|source| BindError::Address { name, address, source });
         let operations = match options.operations {
-            Some(address) => Some(Operations::new(bind("operations", address)?, process.clone())),
+            Some(address) => {
+                Some(Operations::new(bind("operations", address)?, process.clone(), options.documents.clone()))
+            }
             None => None,
         };
         let mut bound = Vec::with_capacity(listeners.len());

@@ -107,6 +107,19 @@ pub struct ServerOptions {
     pub drain: DrainOptions,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub operations: Option<SocketAddr>,
+    /// What else the operations port shows: documents that are public and do not change while the process lives.
+    pub documents: Vec<Document>,
     /// Encoded `FileDescriptorSet`s for reflection.
     pub descriptors: Vec<&'static [u8]>,
+}
+
+/// A public document on the operations port.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Its path.
+    pub path: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// It.
+    pub text: String,
 }

@@ -97,7 +97,7 @@ async fn foreign_assertion(site: &Site, teller: &mut Teller) -> Result<(), Failu
     let stolen = identify(site, "cust_grace", hash, "website").await.map_err(unexpected)?;
     teller.sent("Execute list-orders {}  (with Grace's assertion)");
     let answer = execute(&site.agent, &stolen, "list-orders", &json!({})).await;
-    refused(teller, answer, "ASSERTION_INVALID");
+    refused(teller, answer, "AUDIENCE_MISMATCH");
     nothing_sent(site, teller, before).await
 }
 
