@@ -50,7 +50,7 @@ async fn a_deadline_that_leaves_no_room_is_refused_and_nothing_is_sent() {
     // A client's own clock may be the first to say so.
     match refusal {
         Err(status) if !has_error_info(&status) => {
-            assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled))
+            assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled));
         }
         other => drop(refused(other, Code::DeadlineExceeded, "DEADLINE_TOO_SHORT")),
     }

@@ -21,7 +21,16 @@ const INSISTING: u32 = 6;
 
 #[tokio::test]
 async fn a_stop_under_load_loses_no_call_that_had_time_left() {
-    let options = Options::new(Layout::All, Store::Embedded)
+    stop_under_load(Layout::All, Store::Embedded).await;
+}
+
+#[tokio::test]
+async fn nor_does_a_stop_of_the_executor_alone() {
+    stop_under_load(Layout::Separate, Store::Redis).await;
+}
+
+async fn stop_under_load(layout: Layout, store: Store) {
+    let options = Options::new(layout, store)
         .set("SAFECONDUCT_DRAIN__GRACE", "1s")
         .set("SAFECONDUCT_DRAIN__HARD_DEADLINE", "20s");
     let mut suite = Suite::start(options).await.unwrap();
@@ -57,7 +66,8 @@ async fn a_stop_under_load_loses_no_call_that_had_time_left() {
         });
     }
     suite.shop.effects_once("new calls", |effects| effects.refund_calls >= all + 6).await.unwrap();
-    suite.terminate("all").unwrap();
+    let executor = suite.executor();
+    suite.terminate(executor).unwrap();
 
     for answer in begun.join_all().await {
         succeeded(&answer.expect("a call that was under way is answered"));
@@ -72,7 +82,7 @@ async fn a_stop_under_load_loses_no_call_that_had_time_left() {
     }
     let happened: BTreeSet<i64> = suite.shop.effects().await.unwrap().refunds.iter().map(|one| one.amount).collect();
     assert_eq!(happened, answered, "whoever caused an effect was told so");
-    let status = suite.exit("all", Duration::from_secs(20)).await.unwrap();
+    let status = suite.exit(executor, Duration::from_secs(20)).await.unwrap();
     assert!(status.success(), "{status}\n{}", suite.logs());
 }
 

@@ -23,12 +23,12 @@ async fn scripted(reply: Option<Vec<u8>>) -> (String, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
+            let mut received = Vec::new();
             // A TLS greeting (record type 22) is answered as it is.
-            while head.first() != Some(&22) && !head.windows(4).any(|four| four == b"\r\n\r\n") {
+            while received.first() != Some(&22) && !received.windows(4).any(|four| four == b"\r\n\r\n") {
                 let mut buffer = [0; 1024];
                 match stream.read(&mut buffer).await {
-                    Ok(read) if read > 0 => head.extend_from_slice(&buffer[..read]),
+                    Ok(read) if read > 0 => received.extend_from_slice(&buffer[..read]),
                     _ => break,
                 }
             }

@@ -215,7 +215,7 @@ mod tests {
     async fn keys_are_fetched_again_when_due() {
         let (identity, clock, cache) = setup();
         cache.current().await.unwrap();
-        clock.advance(REFRESH - Duration::from_secs(1));
+        clock.advance(REFRESH.saturating_sub(Duration::from_secs(1)));
         assert_eq!(*cache.current().await.unwrap(), "keys 0");
         clock.advance(Duration::from_secs(1));
         assert_eq!(*cache.current().await.unwrap(), "keys 1");
@@ -227,7 +227,7 @@ mod tests {
         let (identity, clock, cache) = setup();
         cache.current().await.unwrap();
         identity.away.store(true, Ordering::SeqCst);
-        clock.advance(MAX_STALE - Duration::from_secs(1));
+        clock.advance(MAX_STALE.saturating_sub(Duration::from_secs(1)));
         for _ in 0..10 {
             assert_eq!(*cache.current().await.unwrap(), "keys 0");
         }

@@ -67,17 +67,15 @@ pub(crate) fn read_text(path: &Path) -> Result<SecretText, Failure> {
 
 /// Why a call was refused, for people: the reason, what to do, and where to read more.
 pub(crate) fn explain(status: &Status) -> String {
-    let reason = reason(status);
-    let mut text = match &reason {
-        Some(reason) => format!("refused: {reason} ({:?})\n  {}", status.code(), status.message()),
-        None => format!("failed: {:?}\n  {}", status.code(), status.message()),
-    };
-    if let Some(reason) = reason {
-        text.push_str(&format!("\n  `safeconduct errors {reason}` says more"));
-    } else {
-        text.push_str("\n  Nothing is said about the effect: ask again with the same key.");
+    let (code, message) = (status.code(), status.message());
+    match reason(status) {
+        Some(reason) => {
+            format!("refused: {reason} ({code:?})\n  {message}\n  `safeconduct errors {reason}` says more")
+        }
+        None => {
+            format!("failed: {code:?}\n  {message}\n  Nothing is said about the effect: ask again with the same key.")
+        }
     }
-    text
 }
 
 /// The stable reason, if the answer carries one of ours.

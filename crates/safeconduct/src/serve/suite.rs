@@ -122,7 +122,7 @@ impl Builder<'_> {
             tracing::warn!(directory = %dir.display(), "there are no workspaces: nothing can be verified or executed");
             return Ok(Found::default());
         }
-        let found = workspaces::read(&[dir.clone()]).map_err(Failure::data)?;
+        let found = workspaces::read(std::slice::from_ref(dir)).map_err(Failure::data)?;
         for problem in &found.problems {
             tracing::warn!("{problem}");
         }

@@ -132,6 +132,8 @@ async fn the_operations_port_tells_life_readiness_and_counts() {
     call(&server.plain(), "Say", authorized("")).await.expect("an answer");
     assert!(get(&server, "/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get(&server, "/readyz").await.starts_with("HTTP/1.1 200"));
+    let document = get(&server, "/a-document").await;
+    assert!(document.contains("application/json") && document.ends_with("{}"), "{document}");
     let metrics = get(&server, "/metrics").await;
     let line = "safeconduct_calls_total{service=\"test.Echo\",method=\"Say\",code=\"0\"} 1";
     assert!(metrics.contains(line), "{metrics}");

@@ -8,7 +8,7 @@ use safeconduct_service::channel::{SisterChannel, TcpOptions};
 use safeconduct_service::layers::{Layered, layered};
 use safeconduct_service::process::{CallLimits, Process};
 use safeconduct_service::server::{
-    DrainOptions, Drained, ListenerSpec, RuntimeKind, Server, ServerOptions, TlsOptions, TransportOptions,
+    Document, DrainOptions, Drained, ListenerSpec, RuntimeKind, Server, ServerOptions, TlsOptions, TransportOptions,
 };
 use safeconduct_types::{SecretText, SystemClock};
 use tokio::sync::oneshot;
@@ -70,6 +70,7 @@ impl Setup {
             authenticator: Arc::new(Porter),
         };
         let options = ServerOptions {
+            documents: vec![Document { path: "/a-document", media_type: "application/json", text: "{}".to_owned() }],
             runtime: self.runtime,
             workers: 2,
             transport: self.transport,

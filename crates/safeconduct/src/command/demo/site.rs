@@ -62,13 +62,11 @@ impl Drop for Running {
 
 impl Site {
     pub(crate) async fn start(dir: Option<&Path>, once: bool) -> Result<Self, Failure> {
-        let (dir, temporary) = match dir {
-            Some(dir) => (dir.to_owned(), None),
-            None => {
-                let made =
-                    tempfile::Builder::new().prefix("safeconduct-demo-").tempdir().map_err(Failure::unavailable)?;
-                (made.path().to_owned(), Some(made))
-            }
+        let (dir, temporary) = if let Some(dir) = dir {
+            (dir.to_owned(), None)
+        } else {
+            let made = tempfile::Builder::new().prefix("safeconduct-demo-").tempdir().map_err(Failure::unavailable)?;
+            (made.path().to_owned(), Some(made))
         };
         fs::create_dir_all(&dir).map_err(Failure::unavailable)?;
         let dir = dir.canonicalize().map_err(Failure::unavailable)?;
