@@ -31,8 +31,10 @@ lint-proto: ## Lints the contracts and compares them with the last commit
 	$(ENSURE) buf
 	. $(TOOLS)/env && sh tests/tools/contracts.sh
 
-bench: ## Measures: runtimes, the whole way of an execution; ratios within one run
-	$(CARGO) run --quiet --locked --release -p safeconduct-tests --bin bench
+bench: ## Measures runtimes, reads, writes and replays; ratios within one run
+	$(ENSURE) redis
+	. $(TOOLS)/env && $(CARGO) build --quiet --locked --profile bench -p safeconduct
+	. $(TOOLS)/env && $(CARGO) bench --quiet --locked -p safeconduct-tests --bench suite
 
 fmt: ## Formats everything
 	$(CARGO) fmt --all

@@ -69,17 +69,21 @@ async fn a_repeat_of_a_running_request_gets_that_execution() {
         suite.shop.effects_once("the call", |effects| effects.refund_calls == 1).await?;
         let at_once = agent.execute(&ask.clone().at_once()).await?;
         let other_key = agent.execute(&ask.clone().key("another").at_once()).await?;
+        let patient = agent.execute(&ask.clone().patient(Duration::from_secs(10))).await?;
         let later = ended(&agent, &ask).await?;
-        anyhow::Ok((at_once, other_key, later))
+        anyhow::Ok((at_once, other_key, patient, later))
     };
     let (first, repeats) = tokio::join!(first, repeats);
-    let (first, (at_once, other_key, later)) = (first.unwrap(), repeats.unwrap());
+    let (first, (at_once, other_key, patient, later)) = (first.unwrap(), repeats.unwrap());
     succeeded(&first);
     for repeat in [&at_once, &other_key] {
         assert_eq!(repeat.state(), ExecutionState::Running, "{repeat:?}");
         assert!(repeat.replay.is_some() && repeat.execution_id == first.execution_id, "{repeat:?}");
     }
-    assert_eq!((later.state(), &later.output_json), (first.state(), &first.output_json));
+    assert!(patient.replay.is_some(), "{patient:?}");
+    for found in [&patient, &later] {
+        assert_eq!((found.state(), &found.output_json), (first.state(), &first.output_json));
+    }
     assert_eq!(suite.shop.effects().await.unwrap().refund_calls, 1);
 }
 

@@ -104,11 +104,16 @@ fn shape(connector: &Connector, answer: &Answer) -> Result<Shaped, OutputError> 
     connector.response.output.apply(&read(connector, answer)?)
 }
 
-/// The body as JSON. No body at all is `null`, which suits a connector that declares nothing required.
+/// The body as JSON. No body at all is `null`, which suits a connector that requires nothing of it.
 fn read(connector: &Connector, answer: &Answer) -> Result<Value, OutputError> {
     let body = answer.body.as_ref().map_err(|problem| OutputError::whole(problem.describe()))?;
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Value::Null);
+        // A path that can match many would read "nothing" as "none".
+        return if connector.response.output.requires_something() {
+            Err(OutputError::whole("the answer has no body"))
+        } else {
+            Ok(Value::Null)
+        };
     }
     json::parse_bytes(body, Bounds::answer(connector.response.max_bytes)).map_err(|error| {
         let looks_like_markup = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
@@ -162,7 +167,7 @@ mod tests {
         for (body, problem) in [
             (Ok(b"<html>x</html>".to_vec()), "the answer is not JSON but looks like HTML or XML"),
             (Ok(b"not json".to_vec()), "the answer is not JSON, at byte 0"),
-            (Ok(Vec::new()), "is missing"),
+            (Ok(Vec::new()), "the answer has no body"),
             (Ok(br#"{"id":1}"#.to_vec()), "is not a string"),
             (
                 Ok(br#"{"id":"a","id":"b"}"#.to_vec()),

@@ -91,7 +91,7 @@ impl Service {
         };
         // A repeat is answered here, before anything else could refuse what was done long ago.
         if let Some(seen) = self.look_up(&request).await? {
-            return Ok(seen);
+            return Ok(self.wait_for_end(&request, seen).await);
         }
         let binding = bound?;
         let call_deadline = self.call_deadline(deadline)?;
@@ -269,7 +269,8 @@ impl Service {
                 call_deadline,
             },
             AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) => {
-                return self.open(request.tenant.id(), record, true);
+                let seen = self.open(request.tenant.id(), record, true)?;
+                return Ok(self.wait_for_end(&request, seen).await);
             }
             AdmitAnswer::Unknown(record) => return self.recall(&request, record).await,
             AdmitAnswer::KeyReused => return Err(key_reused()),

@@ -6,7 +6,7 @@ use safeconduct_admission_client::{Lookup, LookupAnswer, Target};
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_types::{ContactId, Deadline, OperationId, Refusal, WorkspaceId};
 
-use crate::execute::ANSWER_MARGIN;
+use crate::execute::{ANSWER_MARGIN, Request};
 use crate::render::Seen;
 use crate::run::unknown_execution;
 use crate::wire::{Wanted, Which};
@@ -31,6 +31,23 @@ impl Service {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// An execution that another request began, waited for as long as this caller wants to wait for its end. The
+    /// record is looked at; nothing is lost if nobody looks.
+    pub(crate) async fn wait_for_end(&self, request: &Request, mut seen: Seen) -> Seen {
+        let patience = Deadline::within(self.clock.instant(), request.max_wait.unwrap_or_default())
+            .earlier(request.deadline.sooner(ANSWER_MARGIN));
+        while seen.running && patience.remaining(self.clock.instant()) > PAUSE {
+            tokio::time::sleep(PAUSE).await;
+            let found = self.find(request.tenant.id(), &seen.execution, Some(&request.contact.id), patience).await;
+            match found {
+                Ok(found) => seen = Seen { replay: seen.replay, ..found },
+                // What was seen last is still true.
+                Err(_) => return seen,
+            }
+        }
+        seen
     }
 
     async fn whose(&self, caller: &Caller, wanted: &Wanted) -> Result<(WorkspaceId, Option<ContactId>), Refusal> {

@@ -118,6 +118,13 @@ impl Ask {
         self
     }
 
+    /// Waiting so long for one that is running already.
+    #[must_use]
+    pub fn patient(mut self, wait: Duration) -> Self {
+        self.max_wait = Some(wait);
+        self
+    }
+
     fn request(&self) -> Request<connector::ExecuteRequest> {
         let message = connector::ExecuteRequest {
             assertion: self.assertion.clone(),

@@ -69,6 +69,11 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// The operating system's number of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill().with_context(|| format!("{} cannot be killed", self.name))?;

@@ -180,6 +180,11 @@ impl Suite {
         self.processes.values().map(|one| one.process.log()).collect()
     }
 
+    /// The operating system's number of a running process, to ask what it has cost.
+    pub fn process_id(&self, name: &str) -> Option<u32> {
+        self.processes.get(name).map(|one| one.process.id())
+    }
+
     fn running(&mut self, name: &str) -> anyhow::Result<&mut Running> {
         self.processes.get_mut(name).with_context(|| format!("no process {name}"))
     }

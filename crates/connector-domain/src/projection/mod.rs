@@ -109,6 +109,11 @@ impl Projection {
         self.fields.is_empty()
     }
 
+    /// Whether a field on the first level must be there.
+    pub fn requires_something(&self) -> bool {
+        self.fields.values().any(|field| !field.optional)
+    }
+
     /// How deep the output is: 1 if all fields are scalars or arrays of scalars, one more for each `fields` within.
     pub fn depth(&self) -> usize {
         depth(&self.fields)
