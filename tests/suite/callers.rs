@@ -72,10 +72,14 @@ async fn a_caller_acts_only_where_and_as_it_is_listed() {
     let status = narrow.execute(&refund).await.unwrap_err();
     let told = safeconduct_testkit::Refused::read(&status);
     assert!(matches!(told.reason.as_str(), "CONNECTOR_UNKNOWN" | "CALLER_NOT_ALLOWED"), "{told:?}");
+    // What it may not use, it may not read the results of either.
+    let done = suite.agent().unwrap().execute(&refund).await.unwrap();
+    refused(narrow.get(&ada, &done.execution_id).await, Code::NotFound, "EXECUTION_UNKNOWN");
+    assert_eq!(reader.get(&ada, &done.execution_id).await.unwrap().execution_id, done.execution_id);
     // No role stands above an assertion's presenters.
     let ops = suite.caller(token::OPS).unwrap();
     assert!(ops.execute(&list).await.is_err());
-    assert!(suite.shop.effects().await.unwrap().refunds.is_empty());
+    assert_eq!(suite.shop.effects().await.unwrap().refunds.len(), 1, "the one that was allowed");
 }
 
 #[tokio::test]

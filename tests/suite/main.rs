@@ -13,6 +13,7 @@ mod clients;
 mod command_line;
 mod crash;
 mod deadline;
+mod doubt;
 mod drain;
 mod races;
 mod secrets;

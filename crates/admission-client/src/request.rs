@@ -146,6 +146,9 @@ pub enum Settlement {
         outcome: Option<Vec<u8>>,
         /// Whether the caller's own key keeps answering with the outcome.
         keep_for_caller_key: bool,
+        /// Whether it was found out that no earlier executor did anything either: without it, an execution that was
+        /// taken over (token above 1) is not released.
+        doubt_resolved: bool,
     },
     /// It can't be known whether something happened: the keys stay taken.
     Unknown {

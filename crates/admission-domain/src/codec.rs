@@ -20,6 +20,8 @@ const RUNNING: u8 = 2;
 const COMPLETED: u8 = 3;
 const RELEASED: u8 = 4;
 const UNKNOWN: u8 = 5;
+// RUNNING that was taken over from somebody who knew something. Records without that keep their form.
+const RUNNING_KNOWN: u8 = 6;
 
 const CALLER: u8 = 1;
 const SAME: u8 = 2;
@@ -102,9 +104,14 @@ fn write_execution(to: &mut Writer, it: &Execution) {
     to.bytes(it.intent.as_bytes());
     to.optional(it.checkpoint.as_ref(), |to, sealed| to.bytes(sealed.as_bytes()));
     match &it.state {
-        State::Running { lease_ends } => {
+        State::Running { lease_ends, known: None } => {
             to.byte(RUNNING);
             to.time(*lease_ends);
+        }
+        State::Running { lease_ends, known: Some(known) } => {
+            to.byte(RUNNING_KNOWN);
+            to.time(*lease_ends);
+            to.bytes(known.as_bytes());
         }
         State::Completed { outcome, settled_by, expires } => {
             to.byte(COMPLETED);
@@ -150,7 +157,8 @@ fn read_execution(from: &mut Reader<'_>) -> Result<Execution, CodecError> {
         intent: from.sealed()?,
         checkpoint: from.optional(Reader::sealed)?,
         state: match from.byte()? {
-            RUNNING => State::Running { lease_ends: from.time()? },
+            RUNNING => State::Running { lease_ends: from.time()?, known: None },
+            RUNNING_KNOWN => State::Running { lease_ends: from.time()?, known: Some(from.sealed()?) },
             COMPLETED => {
                 State::Completed { outcome: from.sealed()?, settled_by: from.operation()?, expires: from.time()? }
             }
@@ -302,7 +310,8 @@ mod tests {
     fn all_states() -> Vec<Execution> {
         let start = running(seconds(5), lease(10));
         let states = [
-            State::Running { lease_ends: seconds(-3) },
+            State::Running { lease_ends: seconds(-3), known: None },
+            State::Running { lease_ends: seconds(3), known: Some(sealed(6)) },
             State::Completed { outcome: sealed(1), settled_by: op(3), expires: seconds(9) },
             State::Released {
                 bytes_sent: true,

@@ -36,6 +36,16 @@ impl Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseLost;
 
+/// Why the word on how an execution ended does not count. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSettled {
+    /// It is not this executor's to say any more.
+    LeaseLost,
+    /// The execution was taken over, so an earlier executor may have acted; that the later one did nothing does not
+    /// say that nothing happened.
+    InDoubt,
+}
+
 /// How an executor says that an execution ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
@@ -54,10 +64,13 @@ pub enum Settlement {
         outcome: Option<Sealed>,
         /// Whether the caller's own key keeps answering with this outcome.
         keep_for_caller_key: bool,
+        /// Whether it was found out that no earlier executor did anything either. Asked only of an execution that was
+        /// taken over.
+        doubt_resolved: bool,
     },
     /// It can't be known whether something happened. Keeps all keys, for ever.
     Unknown {
-        /// What is known nevertheless.
+        /// What is known nevertheless. None: what was known before.
         outcome: Option<Sealed>,
     },
 }
@@ -69,6 +82,9 @@ pub enum State {
     Running {
         /// From here on it reads as unknown, and others may take over.
         lease_ends: Timestamp,
+        /// What the executor before this one knew, where it was taken over; kept until somebody settles, because this
+        /// one may not report back either.
+        known: Option<Sealed>,
     },
     /// Something happened.
     Completed {
@@ -167,7 +183,7 @@ impl Execution {
             retain: start.retain,
             intent: start.intent,
             checkpoint: None,
-            state: State::Running { lease_ends: now.after(start.lease.length()) },
+            state: State::Running { lease_ends: now.after(start.lease.length()), known: None },
         }
     }
 
@@ -227,19 +243,19 @@ impl Execution {
         &self.state
     }
 
-    /// The sealed outcome, where there is one.
+    /// The sealed outcome, where there is one. While it runs: what was known when it was taken over.
     pub const fn outcome(&self) -> Option<&Sealed> {
         match &self.state {
             State::Completed { outcome, .. } => Some(outcome),
             State::Released { outcome, .. } | State::Unknown { outcome, .. } => outcome.as_ref(),
-            State::Running { .. } => None,
+            State::Running { known, .. } => known.as_ref(),
         }
     }
 
     /// When the lease lapses, or lapsed; only of one that nobody has settled.
     pub const fn lease_ends(&self) -> Option<Timestamp> {
         match self.state {
-            State::Running { lease_ends } => Some(lease_ends),
+            State::Running { lease_ends, .. } => Some(lease_ends),
             State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => None,
         }
     }
@@ -255,7 +271,7 @@ impl Execution {
     /// What the record says at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         match self.state {
-            State::Running { lease_ends } if now < lease_ends => Standing::Running,
+            State::Running { lease_ends, .. } if now < lease_ends => Standing::Running,
             // A lapsed lease says that nobody reported back, not that nothing happened.
             State::Running { .. } | State::Unknown { .. } => Standing::Unknown,
             State::Completed { .. } => Standing::Completed,
@@ -280,14 +296,15 @@ impl Execution {
         if token != self.token {
             return Err(LeaseLost);
         }
-        match self.state {
+        match &self.state {
             // RUNNING: extend, settle; once lapsed, resume.
-            State::Running { lease_ends } => {
+            State::Running { lease_ends, known } => {
                 if self.recent.contains(&operation) {
                     return Ok(Moved::Nowhere(self));
                 }
-                let lease_ends = lease.map_or(lease_ends, |lease| lease_ends.max(now.after(lease.length())));
-                let mut next = self.move_to(now, |_| State::Running { lease_ends });
+                let lease_ends = lease.map_or(*lease_ends, |lease| (*lease_ends).max(now.after(lease.length())));
+                let state = State::Running { lease_ends, known: known.clone() };
+                let mut next = self.move_to(now, state);
                 next.remember(operation);
                 if checkpoint.is_some() {
                     next.checkpoint = checkpoint;
@@ -306,19 +323,19 @@ impl Execution {
         token: Token,
         operation: OperationId,
         settlement: Settlement,
-    ) -> Result<Moved, LeaseLost> {
+    ) -> Result<Moved, NotSettled> {
         if token != self.token {
-            return Err(LeaseLost);
+            return Err(NotSettled::LeaseLost);
         }
         match self.state {
             // RUNNING: extend, settle; once lapsed, resume.
-            State::Running { .. } => Ok(Moved::To(self.end(now, operation, settlement))),
+            State::Running { .. } => self.end(now, operation, settlement),
             // COMPLETED, RELEASED: nothing any more. The first word stands; saying it again is no second one.
             State::Completed { settled_by, .. } | State::Released { settled_by, .. } => {
                 if settled_by == operation {
                     Ok(Moved::Nowhere(self))
                 } else {
-                    Err(LeaseLost)
+                    Err(NotSettled::LeaseLost)
                 }
             }
             // UNKNOWN: settle (whoever said so has found out), resume.
@@ -327,7 +344,7 @@ impl Execution {
                 if settled_by == operation || learned_nothing {
                     Ok(Moved::Nowhere(self))
                 } else {
-                    Ok(Moved::To(self.end(now, operation, settlement)))
+                    self.end(now, operation, settlement)
                 }
             }
         }
@@ -340,7 +357,8 @@ impl Execution {
         match self.standing(now) {
             // RUNNING, lapsed; UNKNOWN: resume.
             Standing::Unknown => {
-                let mut next = self.move_to(now, |_| State::Running { lease_ends: now.after(lease.length()) });
+                let known = self.outcome().cloned();
+                let mut next = self.move_to(now, State::Running { lease_ends: now.after(lease.length()), known });
                 next.token = next.token.next();
                 next.holder = operation;
                 next.recent.clear();
@@ -350,26 +368,37 @@ impl Execution {
         }
     }
 
-    fn end(self, now: Timestamp, settled_by: OperationId, settlement: Settlement) -> Self {
-        self.move_to(now, |retain| match settlement {
-            Settlement::Completed { outcome, retain: named } => {
-                let retain = named.map_or(retain, Retention::length);
-                State::Completed { outcome, settled_by, expires: now.after(retain) }
+    /// Whether an executor took it over from another one, which may have acted.
+    fn was_taken_over(&self) -> bool {
+        self.token > Token::FIRST
+    }
+
+    fn end(self, now: Timestamp, settled_by: OperationId, settlement: Settlement) -> Result<Moved, NotSettled> {
+        let state = match settlement {
+            Settlement::Completed { outcome, retain } => {
+                let retain = retain.unwrap_or(self.retain);
+                State::Completed { outcome, settled_by, expires: now.after(retain.length()) }
             }
-            Settlement::Released { bytes_sent, outcome, keep_for_caller_key } => State::Released {
+            Settlement::Released { doubt_resolved: false, .. } if self.was_taken_over() => {
+                return Err(NotSettled::InDoubt);
+            }
+            Settlement::Released { bytes_sent, outcome, keep_for_caller_key, .. } => State::Released {
                 bytes_sent,
                 // Without an outcome there is nothing to replay.
                 keep_for_caller_key: keep_for_caller_key && outcome.is_some(),
                 outcome,
                 settled_by,
-                expires: now.after(retain),
+                expires: now.after(self.retain.length()),
             },
-            Settlement::Unknown { outcome } => State::Unknown { outcome, settled_by },
-        })
+            Settlement::Unknown { outcome } => {
+                State::Unknown { outcome: outcome.or_else(|| self.outcome().cloned()), settled_by }
+            }
+        };
+        Ok(Moved::To(self.move_to(now, state)))
     }
 
-    fn move_to(mut self, now: Timestamp, state: impl FnOnce(Duration) -> State) -> Self {
-        self.state = state(self.retain.length());
+    fn move_to(mut self, now: Timestamp, state: State) -> Self {
+        self.state = state;
         self.changed = now;
         self.revision = self.revision.saturating_add(1);
         self
@@ -386,13 +415,9 @@ impl Execution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{lease, op, running, sealed, seconds};
+    use crate::fixture::{completed, lease, op, released, resolved, running, sealed, seconds};
 
-    fn completed() -> Settlement {
-        Settlement::Completed { outcome: sealed(1), retain: None }
-    }
-
-    fn to(moved: Result<Moved, LeaseLost>) -> Execution {
+    fn to<E: std::fmt::Debug>(moved: Result<Moved, E>) -> Execution {
         match moved {
             Ok(Moved::To(next)) => next,
             other => panic!("should have moved: {other:?}"),
@@ -419,7 +444,10 @@ mod tests {
     fn a_settle_with_an_old_token_changes_nothing() {
         let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap();
         assert!(record.token() > Token::FIRST);
-        assert_eq!(record.clone().settle(seconds(11), Token::FIRST, op(3), completed()), Err(LeaseLost));
+        assert_eq!(
+            record.clone().settle(seconds(11), Token::FIRST, op(3), completed()),
+            Err(NotSettled::LeaseLost)
+        );
         assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None), Err(LeaseLost));
     }
 
@@ -436,8 +464,7 @@ mod tests {
             ended.clone().settle(seconds(2), Token::FIRST, op(2), completed()),
             Ok(Moved::Nowhere(ended.clone()))
         );
-        let released = Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false };
-        assert_eq!(ended.settle(seconds(2), Token::FIRST, op(3), released), Err(LeaseLost));
+        assert_eq!(ended.settle(seconds(2), Token::FIRST, op(3), released(false)), Err(NotSettled::LeaseLost));
     }
 
     #[test]
@@ -476,9 +503,76 @@ mod tests {
 
     #[test]
     fn a_release_without_an_outcome_has_nothing_to_keep() {
-        let nothing = Settlement::Released { bytes_sent: true, outcome: None, keep_for_caller_key: true };
+        let nothing = Settlement::Released {
+            bytes_sent: true,
+            outcome: None,
+            keep_for_caller_key: true,
+            doubt_resolved: false,
+        };
         let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), nothing));
         assert!(matches!(record.state(), State::Released { keep_for_caller_key: false, .. }));
         assert_eq!(record.next_generation(), 1);
+    }
+
+    /// Called unknown by its first executor, which knew this much; then taken over until 20 s.
+    fn taken_over() -> Execution {
+        let doubt = Settlement::Unknown { outcome: Some(sealed(9)) };
+        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), doubt));
+        record.resume(seconds(10), op(3), lease(10)).unwrap()
+    }
+
+    #[test]
+    fn what_was_known_outlives_a_second_executor_that_dies_too() {
+        let record = taken_over();
+        assert_eq!(record.outcome(), Some(&sealed(9)), "whoever takes over gets it");
+        let token = record.token();
+        let record = to(record.extend(seconds(11), token, op(4), Some(lease(10)), Some(sealed(1))));
+        assert_eq!(record.standing(seconds(30)), Standing::Unknown);
+        assert_eq!(record.outcome(), Some(&sealed(9)));
+        let third = record.resume(seconds(30), op(5), lease(10)).unwrap();
+        assert_eq!(third.outcome(), Some(&sealed(9)));
+    }
+
+    #[test]
+    fn what_was_known_lasts_until_somebody_knows_better() {
+        let settle = |settlement| {
+            let record = taken_over();
+            let token = record.token();
+            to(record.settle(seconds(11), token, op(4), settlement)).outcome().cloned()
+        };
+        assert_eq!(settle(Settlement::Unknown { outcome: None }), Some(sealed(9)));
+        assert_eq!(settle(Settlement::Unknown { outcome: Some(sealed(8)) }), Some(sealed(8)));
+        assert_eq!(settle(completed()), Some(sealed(1)));
+        let nothing = Settlement::Released {
+            bytes_sent: false,
+            outcome: None,
+            keep_for_caller_key: false,
+            doubt_resolved: true,
+        };
+        assert_eq!(settle(nothing), None, "nothing happened after all");
+    }
+
+    #[test]
+    fn what_was_taken_over_is_not_released_while_in_doubt() {
+        let lapsed = running(seconds(0), lease(10)).resume(seconds(10), op(3), lease(10)).unwrap();
+        for record in [taken_over(), lapsed] {
+            let token = record.token();
+            let refused = record.clone().settle(seconds(11), token, op(4), released(false));
+            assert_eq!(refused, Err(NotSettled::InDoubt));
+            let unknown = Settlement::Unknown { outcome: None };
+            let unknown = to(record.clone().settle(seconds(11), token, op(4), unknown));
+            let refused = unknown.settle(seconds(12), token, op(5), released(true));
+            assert_eq!(refused, Err(NotSettled::InDoubt), "nor after it was called unknown again");
+            let freed = to(record.settle(seconds(11), token, op(4), resolved()));
+            assert_eq!(freed.standing(seconds(11)), Standing::Released);
+        }
+    }
+
+    #[test]
+    fn the_first_executor_may_release_what_it_called_unknown_itself() {
+        let unknown = Settlement::Unknown { outcome: None };
+        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), unknown));
+        let freed = to(record.settle(seconds(2), Token::FIRST, op(3), released(true)));
+        assert_eq!(freed.standing(seconds(2)), Standing::Released);
     }
 }

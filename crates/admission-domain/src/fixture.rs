@@ -85,11 +85,20 @@ pub(crate) fn completed() -> Settlement {
 }
 
 pub(crate) fn released(bytes_sent: bool) -> Settlement {
-    Settlement::Released { bytes_sent, outcome: Some(sealed(2)), keep_for_caller_key: false }
+    Settlement::Released { bytes_sent, outcome: Some(sealed(2)), keep_for_caller_key: false, doubt_resolved: false }
+}
+
+pub(crate) fn resolved() -> Settlement {
+    Settlement::Released {
+        bytes_sent: true,
+        outcome: Some(sealed(4)),
+        keep_for_caller_key: false,
+        doubt_resolved: true,
+    }
 }
 
 pub(crate) fn kept() -> Settlement {
-    Settlement::Released { bytes_sent: true, outcome: Some(sealed(3)), keep_for_caller_key: true }
+    Settlement::Released { bytes_sent: true, outcome: Some(sealed(3)), keep_for_caller_key: true, doubt_resolved: false }
 }
 
 pub(crate) fn unknown() -> Settlement {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::admit::AdmitAnswer;
 use crate::execution::{Settlement, Token};
 use crate::extend::Extend;
-use crate::fixture::{Shelf, admit, caller, completed, execution_id, kept, lease, op, released, same, settle, unknown};
+use crate::fixture::{Shelf, admit, caller, completed, execution_id, kept, lease, op, released, resolved, same, settle, unknown};
 use crate::key::Key;
 use crate::resolve::Matched;
 
@@ -48,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(caller, same, print, lost, repeat)| Step::Admit { caller, same, print, lost, repeat }),
         2 => (0..20_usize).prop_map(|nth| Step::Resume { nth }),
         1 => (0..20_usize, any::<bool>()).prop_map(|(nth, old_token)| Step::Extend { nth, old_token }),
-        5 => (0..20_usize, 0..4_u8, prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(0.1))
+        5 => (0..20_usize, 0..5_u8, prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(0.1))
             .prop_map(|(nth, how, old_token, repeat, lost)| Step::Settle { nth, how, old_token, repeat, lost }),
         3 => prop_oneof![0..20_000_i64, -5_000..0_i64, Just(3_700_000_i64)].prop_map(|millis| Step::Clock { millis }),
     ]
@@ -97,6 +97,7 @@ fn settlement(how: u8) -> Settlement {
         0 => completed(),
         1 => released(true),
         2 => kept(),
+        3 => resolved(),
         _ => unknown(),
     }
 }
@@ -178,6 +179,10 @@ fn play(steps: Vec<Step>) {
                     assert_eq!(shelf.execution(number), before, "an old token changed something");
                     continue;
                 }
+                if token > Token::FIRST && matches!(how, 1 | 2) {
+                    assert!(answer.is_err(), "released while in doubt");
+                    assert_eq!(shelf.execution(number), before, "a refused release changed something");
+                }
                 let Ok(record) = answer else { continue };
                 if lost {
                     assert_eq!(shelf.execution(number), before);
@@ -186,7 +191,7 @@ fn play(steps: Vec<Step>) {
                 if let Some(end) = record.expires() {
                     oracle.forgotten.insert(number, end.as_millis());
                 }
-                if matches!(how, 1 | 2) {
+                if matches!(how, 1..=3) {
                     oracle.blocks.remove(&number);
                     if let (Some(inputs), _) = oracle.keys[&number] {
                         let end = record.expires().unwrap().as_millis();

@@ -16,6 +16,8 @@
 //!   fencing token, makes it run again.
 //! - The fencing token decides whose word counts, not the lease: a lease only says from when on others may take over.
 //!   So a late settle counts as long as nobody has, and one with an old token changes nothing.
+//! - An execution that was taken over is not released on the word that the later executor did nothing; only on the
+//!   word that the doubt about the earlier one is resolved. What was known of it is kept until somebody settles.
 //! - Repeating an operation (same operation id) answers the same and changes nothing.
 //!
 //! The table of what the next same request gets, and how keys that disagree are resolved, are in `README.md`; the
@@ -48,7 +50,7 @@ pub use bounds::{
     MIN_RETENTION, Retention, Sealed,
 };
 pub use codec::{CodecError, decode, encode};
-pub use execution::{Execution, LeaseLost, Moved, Settlement, Standing, State, Token};
+pub use execution::{Execution, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
 pub use extend::{Extend, Extended, decide_extend};
 pub use key::{Fingerprint, Key, KeyKind, Keys};
 pub use list::{BUCKETS, Bucket, Entry, Listing, Position, entries};

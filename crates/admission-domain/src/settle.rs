@@ -2,7 +2,7 @@
 
 use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp};
 
-use crate::execution::{Execution, LeaseLost, Moved, Settlement, Token};
+use crate::execution::{Execution, Moved, NotSettled, Settlement, Token};
 use crate::extend::{lease_lost, unknown};
 use crate::record::{Change, Decision, Found, Name};
 
@@ -46,7 +46,12 @@ pub fn decide_settle(now: Timestamp, asked: &Settle, mut found: Found) -> Result
             Ok(Decision::with(next, changes))
         }
         Ok(Moved::Nowhere(same)) => Ok(Decision::plain(same)),
-        Err(LeaseLost) => Err(lease_lost()),
+        Err(NotSettled::LeaseLost) => Err(lease_lost()),
+        Err(NotSettled::InDoubt) => Err(Refusal::invalid_field(
+            "released.doubt_resolved",
+            "a resumed execution cannot be released unless it is known that its earlier executors did nothing either; \
+             settle it as unknown, or find out and say so",
+        )),
     }
 }
 

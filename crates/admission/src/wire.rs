@@ -157,6 +157,7 @@ pub(crate) fn parse_settle(from: proto::SettleRequest) -> Result<Parsed<Settle>,
                 bytes_sent: it.bytes_sent,
                 outcome: parse_outcome(&mut fields, "released.outcome", it.outcome),
                 keep_for_caller_key: it.keep_for_caller_key,
+                doubt_resolved: it.doubt_resolved,
             })
         }
         Wire::Unknown(it) => {

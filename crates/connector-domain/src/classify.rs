@@ -80,6 +80,8 @@ pub enum Cause {
     Connect,
     /// The address is one that may not be called.
     Forbidden,
+    /// We did not send: the lease or the time was up before the attempt began.
+    Withheld,
     /// The time was up.
     Timeout,
     /// The connection broke, or what came is not HTTP.
@@ -93,6 +95,8 @@ pub struct Verdict {
     pub class: Option<FailureClass>,
     /// What is known of the effect of this attempt.
     pub effect: Effect,
+    /// Whether the answer is one that only the upstream itself gives, knowing what was asked before.
+    authentic: bool,
     /// Whether another attempt may help, if it can do no harm.
     again: bool,
 }
@@ -105,7 +109,9 @@ pub fn classify(connector: &Connector, ended: &Ended) -> Verdict {
             let (class, again) = match cause {
                 Cause::Connect | Cause::Io => (FailureClass::Retryable, true),
                 Cause::Timeout => (FailureClass::Timeout, true),
-                Cause::Forbidden => (FailureClass::Rejected, false),
+                Cause::Withheld => (FailureClass::Retryable, false),
+                // Not the upstream's word: whoever operates it has to look.
+                Cause::Forbidden => (FailureClass::InvalidResponse, false),
             };
             (Some(class), if *sent { Effect::Possible } else { Effect::None }, again)
         }
@@ -115,8 +121,13 @@ pub fn classify(connector: &Connector, ended: &Ended) -> Verdict {
         Declared::Read => Effect::None,
         Declared::Write => acted,
     };
-    Verdict { class, effect, again }
+    let authentic = matches!(ended, Ended::Answered(answer) if REFUSALS.contains(&answer.status));
+    Verdict { class, effect, authentic, again }
 }
+
+/// Statuses by which an application refuses. What stands in front of it (a firewall, a balancer) also says 401, 403,
+/// 404, 413 or 429, and knows nothing of an earlier attempt.
+const REFUSALS: [u16; 5] = [400, 402, 409, 410, 422];
 
 /// What a status means for a connector that writes.
 fn of_status(connector: &Connector, status: u16) -> (Option<FailureClass>, Effect, bool) {
@@ -155,7 +166,8 @@ fn upstream_key(connector: &Connector) -> Option<&UpstreamKey> {
 pub fn effect_after(connector: &Connector, before: Effect, verdict: Verdict) -> Effect {
     let repeats_answers =
         upstream_key(connector).is_some_and(|key| key.replays_errors && key.place != KeyPlace::Natural);
-    let resolved = repeats_answers && matches!(verdict.class, Some(FailureClass::Rejected | FailureClass::Gone));
+    let resolved =
+        repeats_answers && verdict.authentic && matches!(verdict.class, Some(FailureClass::Rejected | FailureClass::Gone));
     if resolved { verdict.effect } else { before.max(verdict.effect) }
 }
 

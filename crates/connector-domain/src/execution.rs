@@ -2,16 +2,18 @@
 //! JSON, and read back by whichever version of the service comes next: fields are only ever added, with a default.
 
 use std::fmt;
+use std::time::Duration;
 
-use safeconduct_types::{ConnectorName, Timestamp, Version};
+use safeconduct_types::{ConnectorName, ContactId, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 
 use crate::bind::BoundInputs;
 use crate::definition::{Connector, Effect as DeclaredEffect};
 use crate::fingerprint::Digest;
 use crate::json;
-use crate::projection::{OutputError, Untrusted};
+use crate::projection::{OutputError, Untrusted, examine};
 
 /// Where an execution stands when its call is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,8 +71,8 @@ pub struct Failure {
     /// The declared fields of the upstream's refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Value>,
-    /// The strings in `problem`, all of them from outside.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The strings in `problem`, all of them from outside. Not stored: it follows from `problem`.
+    #[serde(skip)]
     pub problem_untrusted: Vec<Untrusted>,
 }
 
@@ -94,15 +96,22 @@ pub struct StoredRepeat {
     pub until: Option<Timestamp>,
 }
 
+/// Between now and the end of the upstream's memory, for a resend to be safe: a whole call, and clocks that differ.
+const RESEND_MARGIN: Duration = Duration::from_secs(75);
+
 /// What an execution is about to do; stored before the first byte leaves.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredIntent {
+    /// The contact for whom.
+    pub contact: ContactId,
     /// The connector.
     pub connector: ConnectorName,
     /// Its version.
     pub version: Version,
     /// Hash of the definition that was in force, in hexadecimal digits.
     pub definition: String,
+    /// Where the upstream was. Somebody else there knows nothing of a first request.
+    pub upstream: String,
     /// Whether it changes something.
     pub write: bool,
     /// All bound inputs, as canonical JSON text. Personal data.
@@ -125,16 +134,24 @@ pub struct StoredIntent {
 
 impl StoredIntent {
     /// The intent of this execution, without the caller's labels and the trace, which the shell adds.
-    pub fn new(connector: &Connector, inputs: &BoundInputs, now: Timestamp) -> Self {
+    pub fn new(
+        connector: &Connector,
+        contact: &ContactId,
+        inputs: &BoundInputs,
+        upstream: &Url,
+        now: Timestamp,
+    ) -> Self {
         let idempotency = connector.idempotency.as_ref();
         let repeat = idempotency.and_then(|one| {
             let key = one.upstream_key.as_ref()?;
             Some(StoredRepeat { same: inputs.same(&one.same), until: key.honoured_for.map(|length| now.after(length)) })
         });
         Self {
+            contact: contact.clone(),
             connector: connector.name.clone(),
             version: connector.version.clone(),
             definition: connector.digest.to_string(),
+            upstream: upstream.to_string(),
             write: connector.effect == DeclaredEffect::Write,
             inputs_json: json::canonical(&inputs.to_json()),
             repeat,
@@ -152,7 +169,8 @@ impl StoredIntent {
 
     /// Whether an execution that was cut off at this point can be sent again without doing its work twice.
     pub fn can_be_resent(&self, now: Timestamp) -> bool {
-        !self.write || self.repeat.as_ref().is_some_and(|one| one.until.is_none_or(|until| now < until))
+        let end = now.after(RESEND_MARGIN);
+        !self.write || self.repeat.as_ref().is_some_and(|one| one.until.is_none_or(|until| end < until))
     }
 }
 
@@ -179,8 +197,9 @@ pub struct StoredOutcome {
     /// Why there is no output although the upstream said yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_error: Option<OutputError>,
-    /// The strings in the output, all of them from outside.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The strings in the output, all of them from outside. Not stored, for it can be many times as long as the output
+    /// from which it follows: see [`StoredOutcome::examine`].
+    #[serde(skip)]
     pub untrusted: Vec<Untrusted>,
     /// Pointers of the arrays in the output that were cut off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -208,17 +227,63 @@ pub enum KeptKeys {
 }
 
 impl StoredOutcome {
+    /// What is known of an execution that sent nothing and will not: it may be asked for again.
+    pub fn nothing_sent(now: Timestamp) -> Self {
+        Self {
+            state: State::Failed,
+            effect: Effect::None,
+            output_json: None,
+            output_error: None,
+            untrusted: Vec::new(),
+            truncated: Vec::new(),
+            failure: Some(Failure {
+                class: FailureClass::Retryable,
+                http_status: None,
+                retry_after_ms: None,
+                problem: None,
+                problem_untrusted: Vec::new(),
+            }),
+            sent: false,
+            attempts: 0,
+            ended: now,
+        }
+    }
+
+    /// Marks the strings from outside, as was done when the outcome was concluded. To be called on what was read back.
+    pub fn examine(&mut self) {
+        let output = self.output_json.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        self.untrusted = output.as_ref().map(examine).unwrap_or_default();
+        if let Some(failure) = &mut self.failure {
+            failure.problem_untrusted = failure.problem.as_ref().map(examine).unwrap_or_default();
+        }
+    }
+
+    /// The same outcome without what the upstream said, for when that is too long to be kept. What is known of the
+    /// effect must always be.
+    #[must_use]
+    pub fn without_answer(mut self) -> Self {
+        self.output_json = None;
+        self.untrusted = Vec::new();
+        self.truncated = Vec::new();
+        self.output_error = Some(OutputError::whole("the answer is too long to be kept"));
+        if let Some(failure) = &mut self.failure {
+            failure.problem = None;
+            failure.problem_untrusted = Vec::new();
+        }
+        self
+    }
+
     /// Which keys this outcome keeps.
     ///
     /// | state, class, effect | the next same request gets |
     /// |---|---|
     /// | succeeded, or unknown | this outcome, under either key |
-    /// | failed with effect `NONE`, class `RETRYABLE` | a new execution |
+    /// | failed with effect `NONE`, class `RETRYABLE` or `TIMEOUT` | a new execution |
     /// | failed with effect `NONE`, any other class | this outcome under the caller's key, else a new execution |
     /// | failed with any other effect | this outcome, under either key |
     pub fn kept_keys(&self) -> KeptKeys {
         match (self.state, self.effect, self.failure.as_ref().map(|failure| failure.class)) {
-            (State::Failed, Effect::None, Some(FailureClass::Retryable)) => KeptKeys::None,
+            (State::Failed, Effect::None, Some(FailureClass::Retryable | FailureClass::Timeout)) => KeptKeys::None,
             (State::Failed, Effect::None, _) => KeptKeys::CallersOnly,
             _ => KeptKeys::All,
         }
@@ -277,6 +342,8 @@ mod tests {
     #[test]
     fn debug_shows_no_personal_data() {
         let intent = StoredIntent {
+            contact: ContactId::from_digest(&[1; 16]),
+            upstream: String::new(),
             connector: "f".parse().unwrap(),
             version: "v1".parse().unwrap(),
             definition: String::new(),
@@ -307,7 +374,8 @@ mod tests {
             };
             let inputs = crate::bind::bind(connector, &contact, &crate::bind::Supplied::nothing(), start).unwrap();
             let inputs = inputs.complete().unwrap();
-            let intent = StoredIntent::new(connector, &inputs, start);
+            let upstream = "https://a.example".parse().unwrap();
+            let intent = StoredIntent::new(connector, &contact.id, &inputs, &upstream, start);
             assert_eq!(BoundInputs::from_intent(connector, &intent).unwrap().to_json(), inputs.to_json());
             let other = StoredIntent { definition: "another".to_owned(), ..intent.clone() };
             assert!(BoundInputs::from_intent(connector, &other).is_none(), "of another definition");
@@ -317,7 +385,7 @@ mod tests {
         assert!(!intent(&testing::write()).can_be_resent(later(1)), "a key that is sent nowhere helps nothing");
         for place in [KeyPlace::Header("x-key".to_owned()), KeyPlace::Natural] {
             let keyed = intent(&testing::keyed(testing::write(), place));
-            assert!(keyed.can_be_resent(later(86_399)) && !keyed.can_be_resent(later(86_400)));
+            assert!(keyed.can_be_resent(later(86_324)) && !keyed.can_be_resent(later(86_325)));
         }
     }
 
@@ -330,6 +398,7 @@ mod tests {
             outcome.kept_keys()
         };
         assert_eq!(of(State::Failed, Effect::None, FailureClass::Retryable), KeptKeys::None);
+        assert_eq!(of(State::Failed, Effect::None, FailureClass::Timeout), KeptKeys::None);
         assert_eq!(of(State::Failed, Effect::None, FailureClass::Rejected), KeptKeys::CallersOnly);
         assert_eq!(of(State::OutcomeUnknown, Effect::Possible, FailureClass::Retryable), KeptKeys::All);
         assert_eq!(of(State::Failed, Effect::Happened, FailureClass::Rejected), KeptKeys::All);

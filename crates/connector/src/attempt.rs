@@ -25,18 +25,37 @@ pub(crate) struct Attempting<'a> {
     pub(crate) random: &'a dyn Random,
     /// When everything must be over, waits included.
     pub(crate) deadline: Deadline,
+    /// What is known from before: an executor that takes over does not know what the first one has done.
+    pub(crate) before: Before,
 }
+
+/// What was known when an executor began.
+#[derive(Clone, Copy)]
+pub(crate) struct Before {
+    pub(crate) effect: Effect,
+    pub(crate) sent: bool,
+}
+
+impl Before {
+    /// Nothing was done.
+    pub(crate) const NOTHING: Self = Self { effect: Effect::None, sent: false };
+    /// Somebody may have done it.
+    pub(crate) const DOUBT: Self = Self { effect: Effect::Possible, sent: true };
+}
+
+/// Less than this is not worth sending for.
+pub(crate) const SHORTEST_CALL: Duration = Duration::from_millis(100);
 
 impl Attempting<'_> {
     /// Sends `plan` until the domain says that it is enough. `allowed` is asked before each attempt's first byte: an
-    /// executor that lost its lease must not send again.
+    /// executor that lost its lease must not send.
     pub(crate) async fn run(&self, plan: &RequestPlan, allowed: impl Fn() -> bool + Send) -> StoredOutcome {
         let mut count: u8 = 0;
-        let mut effect = Effect::None;
-        let mut sent = false;
+        let Before { mut effect, mut sent } = self.before;
         loop {
             count = count.saturating_add(1);
-            let ended = if allowed() { self.once(plan, count).await } else { NOT_ALLOWED };
+            let in_time = self.deadline.remaining(self.clock.instant()) >= SHORTEST_CALL;
+            let ended = if in_time && allowed() { self.once(plan, count).await } else { WITHHELD };
             sent |= !matches!(ended, Ended::Broken { sent: false, .. });
             let verdict = classify(self.connector, &ended);
             effect = effect_after(self.connector, effect, verdict);
@@ -94,7 +113,7 @@ impl Attempting<'_> {
     }
 }
 
-const NOT_ALLOWED: Ended = Ended::Broken { cause: Cause::Forbidden, sent: false };
+const WITHHELD: Ended = Ended::Broken { cause: Cause::Withheld, sent: false };
 
 const fn asked_to_wait(ended: &Ended) -> Option<Duration> {
     match ended {

@@ -23,13 +23,13 @@ use safeconduct_types::{ContactId, Deadline, ExecutionId, OperationId, Reason, R
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::attempt::Attempting;
+use crate::admit::{Begun, Prepared};
+use crate::attempt::{Attempting, Before, SHORTEST_CALL};
 use crate::contacts::view;
 use crate::render::Seen;
-use crate::run::Job;
 use crate::vault::Owner;
 use crate::wire::Asked;
-use crate::workspaces::Tenant;
+use crate::workspaces::{Reachable, Tenant};
 use crate::{Service, keys};
 
 /// All of a call, retries included (M12).
@@ -38,11 +38,9 @@ const CALL_BUDGET: Duration = Duration::from_secs(15);
 pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 /// Between the upstream's answer and ours: to conclude and to settle.
 const SETTLE_MARGIN: Duration = Duration::from_millis(150);
-/// Less than this is not worth sending for.
-const SHORTEST_CALL: Duration = Duration::from_millis(100);
-
 /// A request that is being decided.
 pub(crate) struct Request {
+    pub(crate) caller: Arc<Caller>,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) contact: ContactView,
@@ -58,7 +56,7 @@ impl Service {
     /// Executes a connector for the contact of the assertion.
     pub(crate) async fn execute(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         asked: Asked,
         deadline: Deadline,
     ) -> Result<Seen, Refusal> {
@@ -81,7 +79,8 @@ impl Service {
             _ => None,
         };
         let request = Request {
-            keys: keys::of_request(&connector.name, asked.key.as_deref(), same.as_ref()),
+            caller: Arc::clone(caller),
+            keys: keys::of_request(&contact.id, &connector.name, asked.key.as_deref(), same.as_ref()),
             fingerprint: supplied.fingerprint(&connector.name),
             tenant,
             connector,
@@ -129,9 +128,7 @@ impl Service {
         };
         match self.admission.lookup(asked, request.deadline).await? {
             LookupAnswer::Absent => Ok(None),
-            LookupAnswer::Replay(record) | LookupAnswer::Running(record) => {
-                self.open(request.tenant.id(), record, true).map(Some)
-            }
+            LookupAnswer::Replay(record) | LookupAnswer::Running(record) => self.replay(request, record).map(Some),
             LookupAnswer::Unknown(record) => self.recall(request, record).await.map(Some),
             LookupAnswer::KeyReused => Err(key_reused()),
         }
@@ -187,6 +184,7 @@ impl Service {
             clock: &*self.clock,
             random: &*self.random,
             deadline,
+            before: Before::NOTHING,
         };
         Ok(attempting.run(&plan, || true).await)
     }
@@ -199,7 +197,7 @@ impl Service {
         asked: &Asked,
         deadline: Deadline,
     ) -> Result<Seen, Refusal> {
-        let intent = self.intent(request, inputs, asked);
+        let intent = self.intent(request, inputs, asked, request.tenant.upstream(&request.connector)?);
         let outcome = self.send_read(&request.tenant, &request.connector, inputs, deadline).await?;
         record_outcome(&outcome);
         Ok(Seen {
@@ -209,6 +207,7 @@ impl Service {
             settled: Some(outcome.ended),
             outcome: Some(outcome),
             running: false,
+            released: false,
             revision: 1,
             expires: None,
             replay: None,
@@ -216,13 +215,13 @@ impl Service {
         })
     }
 
-    fn intent(&self, request: &Request, inputs: &BoundInputs, asked: &Asked) -> StoredIntent {
+    fn intent(&self, request: &Request, inputs: &BoundInputs, asked: &Asked, upstream: &Reachable) -> StoredIntent {
         let label = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         StoredIntent {
             request_id: label(&asked.request_id),
             conversation_id: label(&asked.conversation_id),
             trace_id: propagate::current_trace_id(),
-            ..StoredIntent::new(&request.connector, inputs, self.clock.now())
+            ..StoredIntent::new(&request.connector, &request.contact.id, inputs, &upstream.base, self.clock.now())
         }
     }
 
@@ -234,8 +233,8 @@ impl Service {
         call_deadline: Deadline,
     ) -> Result<Seen, Refusal> {
         let execution = ExecutionId::generate(request.tenant.id(), &request.contact.id, &*self.random);
-        let intent = self.intent(&request, &inputs, &asked);
         let upstream = request.tenant.upstream(&request.connector)?;
+        let intent = self.intent(&request, &inputs, &asked, upstream);
         let credential = request.tenant.credential(upstream)?;
         let owner = Owner { workspace: request.tenant.id(), execution: &execution };
         let admit = Admit {
@@ -250,56 +249,17 @@ impl Service {
             lease: self.settings.lease,
             resume: None,
         };
-        let answer = match self.admission.admit(admit.clone(), request.deadline.sooner(ANSWER_MARGIN)).await {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                self.give_back(admit);
-                return Err(refusal);
+        let connector = Arc::clone(&request.connector);
+        let prepared = Prepared { connector, inputs, intent, credential, call_deadline, admit };
+        match self.begin(&request, prepared).await? {
+            Begun::Made(seen) => Ok(seen),
+            Begun::Answered(AdmitAnswer::Replay(record) | AdmitAnswer::Running(record)) => {
+                let seen = self.replay(&request, record)?;
+                Ok(self.wait_for_end(&request, seen).await)
             }
-        };
-        let job = match answer {
-            AdmitAnswer::Admitted(admitted) => Job {
-                tenant: Arc::clone(&request.tenant),
-                connector: Arc::clone(&request.connector),
-                contact: request.contact.id.clone(),
-                inputs,
-                intent,
-                credential,
-                admitted,
-                call_deadline,
-            },
-            AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) => {
-                let seen = self.open(request.tenant.id(), record, true)?;
-                return Ok(self.wait_for_end(&request, seen).await);
-            }
-            AdmitAnswer::Unknown(record) => return self.recall(&request, record).await,
-            AdmitAnswer::KeyReused => return Err(key_reused()),
-        };
-        tracing::Span::current().record("safeconduct.decision", "admitted");
-        Ok(self.launch(job, &request).await)
-    }
-
-    /// Starts the part that has an effect, and waits for it as long as the caller does.
-    pub(crate) async fn launch(self: &Arc<Self>, job: Job, request: &Request) -> Seen {
-        let under_way = Seen {
-            execution: job.admitted.execution.clone(),
-            intent: job.intent.clone(),
-            outcome: None,
-            running: true,
-            revision: 1,
-            created: job.intent.started,
-            settled: None,
-            expires: None,
-            replay: None,
-            resent: job.admitted.resumed.is_some(),
-        };
-        let running = self.tasks.spawn(Arc::clone(self).run(job));
-        let patience = request.deadline.sooner(ANSWER_MARGIN).remaining(self.clock.instant());
-        let patience = request.max_wait.map_or(patience, |wait| wait.min(patience));
-        match tokio::time::timeout(patience, running).await {
-            Ok(Ok(Ok(seen))) => seen,
-            // It goes on, or it broke; the record will say which. A status would claim that nothing happened.
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => under_way,
+            Begun::Answered(AdmitAnswer::Unknown(record)) => self.recall(&request, record).await,
+            Begun::Answered(AdmitAnswer::KeyReused) => Err(key_reused()),
+            Begun::Answered(AdmitAnswer::Admitted(_)) => Err(Refusal::internal("an admission was not used")),
         }
     }
 
@@ -339,7 +299,7 @@ const fn class_name(class: FailureClass) -> &'static str {
     }
 }
 
-const fn effect_of(connector: &Connector) -> CallerEffect {
+pub(crate) const fn effect_of(connector: &Connector) -> CallerEffect {
     match connector.effect {
         Effect::Read => CallerEffect::Read,
         Effect::Write => CallerEffect::Write,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use safeconduct_admission_client::{Lookup, LookupAnswer, Target};
+use safeconduct_admission_client::Target;
 use safeconduct_service::caller::{Caller, Role};
-use safeconduct_types::{ContactId, Deadline, OperationId, Refusal, WorkspaceId};
+use safeconduct_types::{ContactId, Deadline, Refusal, WorkspaceId};
 
 use crate::execute::{ANSWER_MARGIN, Request};
 use crate::render::Seen;
@@ -23,6 +23,10 @@ impl Service {
             .earlier(deadline.sooner(ANSWER_MARGIN));
         loop {
             let seen = self.get_once(&workspace, contact.as_ref(), &wanted.which, deadline).await?;
+            // What an agent may not use is not there for it.
+            if caller.is(Role::Agent) && !caller.may_use_connector(&seen.intent.connector) {
+                return Err(unknown_execution());
+            }
             let is_news = wanted.max_wait.is_none()
                 || !seen.running
                 || seen.revision > wanted.after_revision && wanted.after_revision > 0;
@@ -60,7 +64,15 @@ impl Service {
         }
         let verified = self.contacts.verify(&wanted.assertion, caller.name()).await?;
         caller.require(&[Role::Agent, Role::Backend, Role::Operator], Some(verified.workspace()))?;
-        Ok((verified.workspace().clone(), Some(verified.contact().id.clone())))
+        let (workspace, contact) = (verified.workspace(), &verified.contact().id);
+        let differs = |field: &'static str| Refusal::invalid_field(field, "differs from the assertion's; leave it out");
+        if wanted.workspace.as_ref().is_some_and(|named| named != workspace) {
+            return Err(differs("workspace_id"));
+        }
+        if wanted.contact.as_ref().is_some_and(|named| named != contact) {
+            return Err(differs("contact_id"));
+        }
+        Ok((workspace.clone(), Some(contact.clone())))
     }
 
     async fn get_once(
@@ -77,20 +89,11 @@ impl Service {
         let Some(contact) = contact else {
             return Err(Refusal::invalid_field("contact_id", "is required to find an execution by its key"));
         };
-        let asked = Lookup {
-            workspace: workspace.clone(),
-            operation: OperationId::generate(&*self.random),
-            target: Target::Keys {
-                contact: contact.clone(),
-                keys: vec![keys::of_caller(family, key)],
-                fingerprint: None,
-            },
+        let target = Target::Keys {
+            contact: contact.clone(),
+            keys: vec![keys::of_caller(contact, family, key)],
+            fingerprint: None,
         };
-        match self.admission.lookup(asked, deadline).await? {
-            LookupAnswer::Replay(record) | LookupAnswer::Running(record) | LookupAnswer::Unknown(record) => {
-                self.open(workspace, record, false)
-            }
-            LookupAnswer::Absent | LookupAnswer::KeyReused => Err(unknown_execution()),
-        }
+        self.look(workspace, Some(contact), target, deadline).await
     }
 }

@@ -9,6 +9,7 @@
 //! nothing is sent before everything that can be refused has been; what comes back is cut down to the declared fields
 //! before it is stored, logged or returned. A status with `ErrorInfo` is only answered while nothing was sent.
 
+mod admit;
 mod answer;
 mod attempt;
 mod contacts;
@@ -16,6 +17,7 @@ mod execute;
 mod get;
 mod grpc;
 mod keys;
+mod lease;
 mod recall;
 mod render;
 mod run;
@@ -62,6 +64,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     trace_names: ContactHasher,
+    /// How many lost admissions are being looked for.
+    give_backs: Arc<tokio::sync::Semaphore>,
 }
 
 /// What a service is made of.
@@ -91,6 +95,18 @@ impl Service {
     /// A service made of these.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { workspaces, contacts, admission, vault, settings, tasks, clock, random, trace_names } = parts;
-        Arc::new(Self { workspaces, contacts, admission, vault, settings, tasks, clock, random, trace_names })
+        let give_backs = Arc::new(tokio::sync::Semaphore::new(admit::GIVE_BACKS));
+        Arc::new(Self {
+            workspaces,
+            contacts,
+            admission,
+            vault,
+            settings,
+            tasks,
+            clock,
+            random,
+            trace_names,
+            give_backs,
+        })
     }
 }

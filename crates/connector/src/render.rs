@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) outcome: Option<StoredOutcome>,
     /// Whether an executor still has it.
     pub(crate) running: bool,
+    /// Whether it was given back: nothing happened.
+    pub(crate) released: bool,
     pub(crate) revision: u64,
     pub(crate) created: Timestamp,
     pub(crate) settled: Option<Timestamp>,
@@ -31,6 +33,7 @@ impl Seen {
     pub(crate) fn of(record: Record, intent: StoredIntent, outcome: Option<StoredOutcome>, replay: bool) -> Self {
         Self {
             running: record.state == RecordState::Running,
+            released: record.state == RecordState::Released,
             replay: replay.then_some(record.matched),
             revision: record.revision,
             created: record.admitted,
@@ -46,6 +49,7 @@ impl Seen {
     pub(crate) fn state(&self) -> proto::ExecutionState {
         match &self.outcome {
             _ if self.running => proto::ExecutionState::Running,
+            None if self.released => proto::ExecutionState::Failed,
             None => proto::ExecutionState::OutcomeUnknown,
             Some(outcome) => match outcome.state {
                 State::Succeeded => proto::ExecutionState::Succeeded,
@@ -60,7 +64,7 @@ impl Seen {
             Some(Effect::Possible) => proto::Effect::Possible,
             Some(Effect::Happened) => proto::Effect::Happened,
             // Nobody has said: a write may have left, a read changes nothing.
-            None if self.intent.write => proto::Effect::Possible,
+            None if self.intent.write && !self.released => proto::Effect::Possible,
             Some(Effect::None) | None => proto::Effect::None,
         }
     }

@@ -39,7 +39,12 @@ impl Vault {
 
     /// What came of it; none if nothing was said.
     pub(crate) fn open_outcome(&self, owner: Owner<'_>, sealed: &[u8]) -> Result<Option<StoredOutcome>, Refusal> {
-        if sealed.is_empty() { Ok(None) } else { self.open(owner, Document::Outcome, sealed).map(Some) }
+        if sealed.is_empty() {
+            return Ok(None);
+        }
+        let mut outcome: StoredOutcome = self.open(owner, Document::Outcome, sealed)?;
+        outcome.examine();
+        Ok(Some(outcome))
     }
 
     fn seal<T: Serialize>(&self, owner: Owner<'_>, document: Document, value: &T) -> Result<Vec<u8>, Refusal> {

@@ -19,6 +19,7 @@ mod call;
 mod connect;
 mod error;
 mod policy;
+mod resolve;
 mod target;
 mod upstream;
 

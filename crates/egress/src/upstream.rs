@@ -79,7 +79,7 @@ impl Upstream {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let target = Arc::new(target);
-        let connector = GuardedConnector::new(Arc::clone(&target), Arc::new(policy), options.connect_timeout);
+        let connector = GuardedConnector::new(&target, policy, options.connect_timeout, Arc::clone(&clock));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls);
         let https = if target.is_plain() { https.https_or_http() } else { https.https_only() };
         let client = Client::builder(TokioExecutor::new())

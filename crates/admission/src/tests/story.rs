@@ -74,10 +74,34 @@ async fn a_lapsed_lease_reads_as_unknown_until_somebody_takes_over_and_the_old_e
 }
 
 #[tokio::test]
+async fn what_was_taken_over_keeps_what_was_known_and_is_released_only_with_the_doubt_resolved() {
+    let fixture = Fixture::new().await;
+    let it = admitted(fixture.client.admit(fixture.request(&[same(1)]), fixture.deadline()).await.unwrap());
+    let unknown = Settlement::Unknown { outcome: Some(b"this much".to_vec()) };
+    fixture.client.settle(settle(&fixture, &it.execution, it.token, unknown), fixture.deadline()).await.unwrap();
+    let takeover = Admit { resume: Some(it.execution.clone()), ..fixture.request(&[same(1)]) };
+    let mine = admitted(fixture.client.admit(takeover, fixture.deadline()).await.unwrap());
+    assert_eq!(mine.resumed.unwrap().outcome, b"this much");
+
+    let released = |doubt_resolved| {
+        let nothing =
+            Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved };
+        settle(&fixture, &it.execution, mine.token, nothing)
+    };
+    let refused = fixture.client.settle(released(false), fixture.deadline()).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InputInvalid);
+    fixture.clock.advance(Duration::from_mins(20));
+    let retry = fixture.client.admit(fixture.request(&[same(1)]), fixture.deadline()).await.unwrap();
+    assert!(matches!(retry, AdmitAnswer::Unknown(record) if record.outcome == b"this much"));
+    fixture.client.settle(released(true), fixture.deadline()).await.unwrap();
+    let _ = admitted(fixture.client.admit(fixture.request(&[same(1)]), fixture.deadline()).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_released_key_is_free_and_the_next_generation_is_another() {
     let fixture = Fixture::new().await;
     let it = admitted(fixture.client.admit(fixture.request(&[caller(1), same(1)]), fixture.deadline()).await.unwrap());
-    let released = Settlement::Released { bytes_sent: true, outcome: Some(b"no".to_vec()), keep_for_caller_key: true };
+    let released = Settlement::Released { bytes_sent: true, outcome: Some(b"no".to_vec()), keep_for_caller_key: true, doubt_resolved: false };
     fixture.client.settle(settle(&fixture, &it.execution, it.token, released), fixture.deadline()).await.unwrap();
     let kept = fixture.client.admit(fixture.request(&[caller(1), same(1)]), fixture.deadline()).await.unwrap();
     assert!(matches!(kept, AdmitAnswer::Replay(record) if record.state == RecordState::Released));
@@ -93,7 +117,7 @@ async fn an_operation_that_first_made_a_link_and_is_admitted_when_repeated_leave
     let second = fixture.request(&[caller(2), same(1)]);
     let running = fixture.client.admit(second.clone(), fixture.deadline()).await.unwrap();
     assert!(matches!(running, AdmitAnswer::Running(_)));
-    let released = Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false };
+    let released = Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: false };
     fixture.client.settle(settle(&fixture, &first.execution, first.token, released), fixture.deadline()).await.unwrap();
     let _ = admitted(fixture.client.admit(second, fixture.deadline()).await.unwrap());
     let third = fixture.client.admit(fixture.request(&[caller(2), same(1)]), fixture.deadline()).await.unwrap();

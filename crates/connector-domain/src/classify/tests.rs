@@ -154,3 +154,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_the_upstreams_own_word_ends_a_doubt() {
+    let after = |ended: &Ended| effect_after(&with_key(), Effect::Possible, classify(&with_key(), ended));
+    for status in [400, 402, 410] {
+        assert_eq!(after(&answered(status)), Effect::None, "{status}");
+    }
+    for status in [401, 403, 404, 413, 429, 503] {
+        assert_eq!(after(&answered(status)), Effect::Possible, "{status} may come from something in front");
+    }
+    for cause in [Cause::Forbidden, Cause::Withheld, Cause::Connect, Cause::Timeout, Cause::Io] {
+        assert_eq!(after(&Ended::Broken { cause, sent: false }), Effect::Possible, "{cause:?} says nothing of before");
+    }
+}
