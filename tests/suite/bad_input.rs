@@ -227,7 +227,7 @@ async fn mistakes_in_yaml_are_told_with_file_line_and_column() {
             11,
             "TEMPLATE_INVALID",
         ),
-        ("upstream: shop", "upstream: shoop", "shoop", 5, "UPSTREAM_UNKNOWN"),
+        ("upstream: shop", "upstream: shoop", "shoop", 15, "UPSTREAM_UNKNOWN"),
         ("  idempotency:\n", "  idempotency: [\n", "", 0, "YAML_SYNTAX"),
         ("accept: [SIGNED]", "accept: [CLIENT]", "CLIENT", 0, "UNVERIFIED_IDENTIFIER"),
     ] {

@@ -182,13 +182,15 @@ fn settle_request(asked: Settle) -> proto::SettleRequest {
             retain: retain.map(to_duration),
             actual: Vec::new(),
         }),
-        Settlement::Released { bytes_sent, outcome, keep_for_caller_key, doubt_resolved } => Wire::Released(proto::Released {
-            bytes_sent,
-            outcome: outcome.unwrap_or_default().into(),
-            keep_for_caller_key,
-            free_completed: false,
-            doubt_resolved,
-        }),
+        Settlement::Released { bytes_sent, outcome, keep_for_caller_key, doubt_resolved } => {
+            Wire::Released(proto::Released {
+                bytes_sent,
+                outcome: outcome.unwrap_or_default().into(),
+                keep_for_caller_key,
+                free_completed: false,
+                doubt_resolved,
+            })
+        }
         Settlement::Unknown { outcome } => {
             Wire::Unknown(proto::Unknown { outcome: outcome.unwrap_or_default().into() })
         }

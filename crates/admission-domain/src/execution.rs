@@ -1,7 +1,5 @@
 //! The life of an execution's record.
 
-use std::time::Duration;
-
 use safeconduct_types::{ExecutionId, OperationId, Timestamp};
 
 use crate::bounds::{Lease, Retention, Sealed};
@@ -444,10 +442,7 @@ mod tests {
     fn a_settle_with_an_old_token_changes_nothing() {
         let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap();
         assert!(record.token() > Token::FIRST);
-        assert_eq!(
-            record.clone().settle(seconds(11), Token::FIRST, op(3), completed()),
-            Err(NotSettled::LeaseLost)
-        );
+        assert_eq!(record.clone().settle(seconds(11), Token::FIRST, op(3), completed()), Err(NotSettled::LeaseLost));
         assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None), Err(LeaseLost));
     }
 
@@ -503,12 +498,8 @@ mod tests {
 
     #[test]
     fn a_release_without_an_outcome_has_nothing_to_keep() {
-        let nothing = Settlement::Released {
-            bytes_sent: true,
-            outcome: None,
-            keep_for_caller_key: true,
-            doubt_resolved: false,
-        };
+        let nothing =
+            Settlement::Released { bytes_sent: true, outcome: None, keep_for_caller_key: true, doubt_resolved: false };
         let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), nothing));
         assert!(matches!(record.state(), State::Released { keep_for_caller_key: false, .. }));
         assert_eq!(record.next_generation(), 1);
@@ -543,12 +534,8 @@ mod tests {
         assert_eq!(settle(Settlement::Unknown { outcome: None }), Some(sealed(9)));
         assert_eq!(settle(Settlement::Unknown { outcome: Some(sealed(8)) }), Some(sealed(8)));
         assert_eq!(settle(completed()), Some(sealed(1)));
-        let nothing = Settlement::Released {
-            bytes_sent: false,
-            outcome: None,
-            keep_for_caller_key: false,
-            doubt_resolved: true,
-        };
+        let nothing =
+            Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: true };
         assert_eq!(settle(nothing), None, "nothing happened after all");
     }
 

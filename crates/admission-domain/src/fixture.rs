@@ -98,7 +98,12 @@ pub(crate) fn resolved() -> Settlement {
 }
 
 pub(crate) fn kept() -> Settlement {
-    Settlement::Released { bytes_sent: true, outcome: Some(sealed(3)), keep_for_caller_key: true, doubt_resolved: false }
+    Settlement::Released {
+        bytes_sent: true,
+        outcome: Some(sealed(3)),
+        keep_for_caller_key: true,
+        doubt_resolved: false,
+    }
 }
 
 pub(crate) fn unknown() -> Settlement {

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use crate::admit::AdmitAnswer;
 use crate::execution::{Settlement, Token};
 use crate::extend::Extend;
-use crate::fixture::{Shelf, admit, caller, completed, execution_id, kept, lease, op, released, resolved, same, settle, unknown};
+use crate::fixture::{
+    Shelf, admit, caller, completed, execution_id, kept, lease, op, released, resolved, same, settle, unknown,
+};
 use crate::key::Key;
 use crate::resolve::Matched;
 

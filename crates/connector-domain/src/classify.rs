@@ -166,8 +166,9 @@ fn upstream_key(connector: &Connector) -> Option<&UpstreamKey> {
 pub fn effect_after(connector: &Connector, before: Effect, verdict: Verdict) -> Effect {
     let repeats_answers =
         upstream_key(connector).is_some_and(|key| key.replays_errors && key.place != KeyPlace::Natural);
-    let resolved =
-        repeats_answers && verdict.authentic && matches!(verdict.class, Some(FailureClass::Rejected | FailureClass::Gone));
+    let resolved = repeats_answers
+        && verdict.authentic
+        && matches!(verdict.class, Some(FailureClass::Rejected | FailureClass::Gone));
     if resolved { verdict.effect } else { before.max(verdict.effect) }
 }
 

@@ -43,9 +43,9 @@ pub(crate) struct Prepared {
 /// What came of asking for admission.
 pub(crate) enum Begun {
     /// It was made, or is being made.
-    Made(Seen),
+    Made(Box<Seen>),
     /// Admission had another answer: somebody else has it, or had it before.
-    Answered(AdmitAnswer),
+    Answered(Box<AdmitAnswer>),
 }
 
 impl Service {
@@ -62,7 +62,7 @@ impl Service {
             let asked = service.clock.instant();
             let admitted = match service.admission.admit(admit.clone(), admit_by).await {
                 Ok(AdmitAnswer::Admitted(admitted)) => admitted,
-                Ok(answer) => return Ok(Begun::Answered(answer)),
+                Ok(answer) => return Ok(Begun::Answered(Box::new(answer))),
                 Err(refusal) => {
                     service.give_back_if_admitted(&admit, &refusal);
                     return Err(refusal);
@@ -75,7 +75,7 @@ impl Service {
                 service.give_back(&admit, &job).await;
                 return Err(caller_left());
             }
-            Ok(Begun::Made(service.run(job).await))
+            Ok(Begun::Made(Box::new(service.run(job).await)))
         });
         self.listen(request, task, handed).await
     }
@@ -104,7 +104,7 @@ impl Service {
         match tokio::time::timeout(patience, &mut task).await {
             Ok(Ok(begun)) => begun,
             // It goes on, or it broke; the record will say which. A status would claim that nothing happened.
-            Ok(Err(_)) | Err(_) => Ok(Begun::Made(under_way)),
+            Ok(Err(_)) | Err(_) => Ok(Begun::Made(Box::new(under_way))),
         }
     }
 

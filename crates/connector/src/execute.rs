@@ -251,15 +251,18 @@ impl Service {
         };
         let connector = Arc::clone(&request.connector);
         let prepared = Prepared { connector, inputs, intent, credential, call_deadline, admit };
-        match self.begin(&request, prepared).await? {
-            Begun::Made(seen) => Ok(seen),
-            Begun::Answered(AdmitAnswer::Replay(record) | AdmitAnswer::Running(record)) => {
+        let answer = match self.begin(&request, prepared).await? {
+            Begun::Made(seen) => return Ok(*seen),
+            Begun::Answered(answer) => *answer,
+        };
+        match answer {
+            AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) => {
                 let seen = self.replay(&request, record)?;
                 Ok(self.wait_for_end(&request, seen).await)
             }
-            Begun::Answered(AdmitAnswer::Unknown(record)) => self.recall(&request, record).await,
-            Begun::Answered(AdmitAnswer::KeyReused) => Err(key_reused()),
-            Begun::Answered(AdmitAnswer::Admitted(_)) => Err(Refusal::internal("an admission was not used")),
+            AdmitAnswer::Unknown(record) => self.recall(&request, record).await,
+            AdmitAnswer::KeyReused => Err(key_reused()),
+            AdmitAnswer::Admitted(_) => Err(Refusal::internal("an admission was not used")),
         }
     }
 

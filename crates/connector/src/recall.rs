@@ -78,17 +78,21 @@ impl Service {
     pub(crate) async fn recall(self: &Arc<Self>, request: &Request, record: Record) -> Result<Seen, Refusal> {
         let seen = self.replay(request, record)?;
         let Some(prepared) = self.prepare_resume(request, &seen) else { return Ok(seen) };
-        match self.begin(request, prepared).await {
+        let answer = match self.begin(request, prepared).await {
             Ok(Begun::Made(found)) => {
                 tracing::Span::current().record("safeconduct.decision", "resumed");
-                Ok(Seen { replay: seen.replay, created: seen.created, ..found })
+                return Ok(Seen { replay: seen.replay, created: seen.created, ..*found });
             }
-            // Somebody else was faster.
-            Ok(Begun::Answered(
-                AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) | AdmitAnswer::Unknown(record),
-            )) => self.replay(request, record),
+            Ok(Begun::Answered(answer)) => *answer,
             // What is known is worth more than why no more could be found out.
-            Ok(Begun::Answered(AdmitAnswer::Admitted(_) | AdmitAnswer::KeyReused)) | Err(_) => Ok(seen),
+            Err(_) => return Ok(seen),
+        };
+        match answer {
+            // Somebody else was faster.
+            AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) | AdmitAnswer::Unknown(record) => {
+                self.replay(request, record)
+            }
+            AdmitAnswer::Admitted(_) | AdmitAnswer::KeyReused => Ok(seen),
         }
     }
 

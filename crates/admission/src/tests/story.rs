@@ -101,7 +101,12 @@ async fn what_was_taken_over_keeps_what_was_known_and_is_released_only_with_the_
 async fn a_released_key_is_free_and_the_next_generation_is_another() {
     let fixture = Fixture::new().await;
     let it = admitted(fixture.client.admit(fixture.request(&[caller(1), same(1)]), fixture.deadline()).await.unwrap());
-    let released = Settlement::Released { bytes_sent: true, outcome: Some(b"no".to_vec()), keep_for_caller_key: true, doubt_resolved: false };
+    let released = Settlement::Released {
+        bytes_sent: true,
+        outcome: Some(b"no".to_vec()),
+        keep_for_caller_key: true,
+        doubt_resolved: false,
+    };
     fixture.client.settle(settle(&fixture, &it.execution, it.token, released), fixture.deadline()).await.unwrap();
     let kept = fixture.client.admit(fixture.request(&[caller(1), same(1)]), fixture.deadline()).await.unwrap();
     assert!(matches!(kept, AdmitAnswer::Replay(record) if record.state == RecordState::Released));
@@ -117,7 +122,8 @@ async fn an_operation_that_first_made_a_link_and_is_admitted_when_repeated_leave
     let second = fixture.request(&[caller(2), same(1)]);
     let running = fixture.client.admit(second.clone(), fixture.deadline()).await.unwrap();
     assert!(matches!(running, AdmitAnswer::Running(_)));
-    let released = Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: false };
+    let released =
+        Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: false };
     fixture.client.settle(settle(&fixture, &first.execution, first.token, released), fixture.deadline()).await.unwrap();
     let _ = admitted(fixture.client.admit(second, fixture.deadline()).await.unwrap());
     let third = fixture.client.admit(fixture.request(&[caller(2), same(1)]), fixture.deadline()).await.unwrap();

@@ -173,7 +173,7 @@ pub struct Choices {
 pub struct Idempotency {
     /// The inputs that make two requests of one contact the same. Never empty for a write, empty for a read.
     pub same: Vec<InputName>,
-    /// How long the outcome is kept, counted from the final state. One minute to 90 days.
+    /// How long the outcome is kept, counted from the final state. One minute to 30 days.
     pub retain: Duration,
     /// How the upstream recognises a repeat, if it does.
     pub upstream_key: Option<UpstreamKey>,

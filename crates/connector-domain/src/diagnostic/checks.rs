@@ -51,6 +51,8 @@ impl fmt::Display for Code {
 }
 
 checks! {
+    FileUnreadable = "FILE_UNREADABLE", Error, "A file that cannot be read.",
+        "The file or folder cannot be read, is no regular file, or is not UTF-8 text. What it defines is not known, so no workspace is taken that could lack it: one that it names, or one with documents in the same folder or in a folder above. Correct its permissions, its encoding or where its link leads, or remove it.";
     YamlSyntax = "YAML_SYNTAX", Error, "The document is not the YAML that is read here.",
         "The text cannot be read as YAML 1.2, or uses what is switched off: merge keys (`<<`), tags of an application, more than a few aliases, more than 32 levels. Booleans are `true` and `false` only. Nothing else in that document is looked at until it can be read.";
     UnknownField = "UNKNOWN_FIELD", Error, "A field that no definition has.",
@@ -103,6 +105,14 @@ checks! {
         "A second attempt of a write is safe only if the upstream recognises it. Declare `idempotency.upstream_key` (a header, a field, or `natural: true`), or set `retry: {attempts: 1}`, which is a write's default without such a key.";
     RetryStatus = "RETRY_STATUS", Error, "A status that is never asked for again.",
         "Only 429 and 5xx may be retried. 401 refreshes the credential by itself, 410 means never again, and other 4xx will not change by repeating.";
+    FamilyDisagrees = "FAMILY_DISAGREES", Error, "Versions that would not recognise each other's requests.",
+        "All versions of a connector share their records, so that a retry that meets another version is still the same request. They have the same `effect`; writes have the same inputs in `same`, each with the same source, JSON type and default, and the same place of `upstream_key` (or none in all). Otherwise a request moved between versions would be made twice. Make them agree, or give the new one a name of its own.";
+    RetainTooShort = "RETAIN_TOO_SHORT", Error, "A record that is forgotten before the upstream forgets the key.",
+        "`retain` is at least as long as `honoured_for`, at most 30 days. When the record is forgotten first, the same request counts as new here, and the upstream, which still knows its key, answers with the old result instead of doing it. Lengthen `retain`; do not shorten `honoured_for` below what the API documents.";
+    InProgressMissing = "IN_PROGRESS_MISSING", Error, "Replayed errors that cannot be told from a request still running.",
+        "With `replays_errors: true` an error is taken for the first request's own final answer. Most APIs answer a repeat of a request that is still running with an error too (409, often), and that would read as a refusal of something that happens a moment later. Name those statuses in `in_progress`, as the API documents them, or remove `replays_errors`.";
+    AnswerTooLarge = "ANSWER_TOO_LARGE", Error, "A write whose answer does not fit its record.",
+        "What is made of a write's answer is kept in its record, so that a repeat gets the same result; for that `response.max_bytes` of a write is at most 65536 (64 KiB), its default. Lower it, and fetch what is longer with a read, which may have up to 1 MiB.";
     KeyPlace = "KEY_PLACE", Error, "An upstream key that cannot be placed.",
         "`upstream_key` has exactly one of `header`, `field` and `natural: true`. A header must not be declared among the headers as well, and a field needs a JSON object as the body, in which it does not stand yet.";
     UndeclaredReference = "UNDECLARED_REFERENCE", Error, "A reference to something that is not declared.",

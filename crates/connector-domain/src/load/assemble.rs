@@ -238,6 +238,9 @@ fn checked(
     all_read: bool,
 ) {
     let attributes = settings.and_then(declared_attributes);
+    for versions in families.values() {
+        check::family(r, versions);
+    }
     for read in families.values().flat_map(BTreeMap::values).flatten() {
         check::connector(r, read, attributes.as_ref());
         if all_read {
@@ -249,7 +252,7 @@ fn checked(
             let near =
                 nearest(upstream.as_str(), settings.upstreams.keys().map(crate::definition::UpstreamName::as_str))
                     .map_or_else(|| "declare it in the workspace".to_owned(), |near| format!("did you mean `{near}`?"));
-            let place = read.spec.place_of(&["request", "upstream"]);
+            let place = read.spec.value_place_of(&["request", "upstream"]);
             r.report(Code::UpstreamUnknown, place, format!("the workspace has no upstream `{upstream}`; {near}"));
         }
     }

@@ -167,7 +167,7 @@ fn upstream_key(r: &mut Reader, node: &Node) -> Option<UpstreamKey> {
         }
     };
     let honoured_for = match fields.get("honoured_for") {
-        Some(node) => r.duration(node, "`honoured_for`", "1m", "90d").map(Some),
+        Some(node) => r.duration(node, "`honoured_for`", "1m", "30d").map(Some),
         None if fields.get("natural").is_some() => Some(None),
         None => r.required(fields, "honoured_for").map(|_| None),
     };

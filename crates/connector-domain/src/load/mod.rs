@@ -14,6 +14,7 @@ mod workspace;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use safeconduct_types::WorkspaceId;
@@ -33,8 +34,10 @@ pub const MAX_DOCUMENTS: usize = 1000;
 pub struct SourceFile {
     /// Its path, for messages only.
     pub path: String,
-    /// Its text.
+    /// Its text; of a file that is too large or damaged, as much of it as there is.
     pub text: String,
+    /// Why it could not be read as text, if it could not: what to say of it, and what to do.
+    pub damage: Option<String>,
 }
 
 /// What came of the files.
@@ -62,19 +65,16 @@ pub struct LoadedWorkspace {
 pub fn workspaces(files: Vec<SourceFile>) -> Loaded {
     let mut piles: BTreeMap<WorkspaceId, assemble::Pile> = BTreeMap::new();
     let mut stray = Vec::new();
-    for SourceFile { path, text } in files {
-        let path: Arc<str> = Arc::from(path);
-        if text.len() > MAX_FILE_BYTES {
-            let place = Place { file: path, line: 0, column: 0 };
-            let message = format!("the file is larger than {} KiB; split it", MAX_FILE_BYTES / 1024);
-            spread(
-                &mut piles,
-                &mut stray,
-                named_workspaces(&text).collect(),
-                &Diagnostic { place, code: Code::LimitExceeded, message },
-            );
+    let mut unread = Vec::new();
+    for file in files {
+        if let Some((code, message)) = refusal(&file) {
+            let place = Place { file: Arc::from(file.path), line: 0, column: 0 };
+            let named: BTreeSet<_> = named_workspaces(&file.text).collect();
+            unread.push((Diagnostic { place, code, message }, named));
             continue;
         }
+        let SourceFile { path, text, .. } = file;
+        let path: Arc<str> = Arc::from(path);
         for document in yaml::documents(&path, &text) {
             match document {
                 Err((diagnostic, part)) => {
@@ -90,8 +90,31 @@ pub fn workspaces(files: Vec<SourceFile>) -> Loaded {
             }
         }
     }
+    for (diagnostic, named) in unread {
+        let around = neighbours(&piles, &diagnostic.place.file);
+        spread(&mut piles, &mut stray, named.into_iter().chain(around).collect(), &diagnostic);
+    }
     let workspaces = piles.into_iter().map(|(id, pile)| assemble::workspace(id, pile)).collect();
     Loaded { workspaces, stray: Diagnostics::new(stray) }
+}
+
+/// Why nothing of this file is read.
+fn refusal(file: &SourceFile) -> Option<(Code, String)> {
+    if let Some(damage) = &file.damage {
+        return Some((Code::FileUnreadable, damage.clone()));
+    }
+    let message = || format!("the file is larger than {} KiB; split it", MAX_FILE_BYTES / 1024);
+    (file.text.len() > MAX_FILE_BYTES).then(|| (Code::LimitExceeded, message()))
+}
+
+/// The workspaces that could lack what stands in a file that was not read: those with a document in its folder or in a
+/// folder above. Rather one workspace too many is refused than one taken without its release, or without a version.
+fn neighbours(piles: &BTreeMap<WorkspaceId, assemble::Pile>, file: &str) -> BTreeSet<WorkspaceId> {
+    let Some(folder) = Path::new(file).parent() else { return BTreeSet::new() };
+    let is_near = |document: &header::Document| {
+        Path::new(&*document.place.file).parent().is_some_and(|other| folder.starts_with(other))
+    };
+    piles.iter().filter(|(_, pile)| pile.documents.iter().any(is_near)).map(|(id, _)| id.clone()).collect()
 }
 
 /// What cannot be read belongs to the workspaces that it names, as far as its text shows.

@@ -98,7 +98,7 @@ fn files(texts: &[&str]) -> Vec<SourceFile> {
     texts
         .iter()
         .enumerate()
-        .map(|(n, text)| SourceFile { path: format!("f{n}.yaml"), text: (*text).to_owned() })
+        .map(|(n, text)| SourceFile { path: format!("f{n}.yaml"), text: (*text).to_owned(), damage: None })
         .collect()
 }
 
@@ -212,6 +212,33 @@ fn a_workspace_is_taken_whole_or_not_at_all() {
 fn what_names_no_workspace_is_told_and_blamed_on_none() {
     let loaded = workspaces(files(&[WORKSPACE, LIST, REFUND, "hello: world\n", "x: ["]));
     assert!(loaded.stray.has_errors() && loaded.workspaces[0].result.is_ok());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_refuses_the_workspaces_that_could_lack_it_and_no_other() {
+    let beta = WORKSPACE.replace("acme", "beta");
+    let gamma = WORKSPACE.replace("acme", "gamma");
+    let taken = |unread: SourceFile| {
+        let file = |path: &str, text: &str| SourceFile { path: path.into(), text: text.to_owned(), damage: None };
+        let all =
+            vec![unread, file("in/acme/w.yaml", WORKSPACE), file("in/beta/w.yaml", &beta), file("x/w.yaml", &gamma)];
+        let loaded = workspaces(all);
+        let taken: Vec<_> =
+            loaded.workspaces.iter().filter(|one| one.result.is_ok()).map(|one| one.id.to_string()).collect();
+        assert_eq!(taken.len() == 3, loaded.stray.has_errors(), "it is told once, or of those that it concerns");
+        taken.join(" ")
+    };
+    let damaged = |path: &str, text: &str| SourceFile {
+        path: path.into(),
+        text: text.to_owned(),
+        damage: Some("is not UTF-8 text".to_owned()),
+    };
+    assert_eq!(taken(damaged("in/acme/r.yaml", "")), "beta gamma", "its folder");
+    assert_eq!(taken(damaged("in/acme/deep/r.yaml", "")), "beta gamma", "a folder above");
+    assert_eq!(taken(damaged("in/r.yaml", "")), "acme beta gamma", "nobody's folder");
+    assert_eq!(taken(damaged("in/r.yaml", "metadata: {workspace: beta}")), "acme gamma", "by name");
+    let large = SourceFile { path: "x/r.yaml".into(), text: "#".repeat(MAX_FILE_BYTES + 1), damage: None };
+    assert_eq!(taken(large), "acme beta", "a file that is too large is one that was not read");
 }
 
 #[test]

@@ -63,8 +63,18 @@ impl Node {
         }
     }
 
-    /// The place of what this path of member names leads to, or of the last thing on the way that is there.
+    /// The place of what this path of member names leads to, or of the last thing on the way that is there: of a
+    /// member, where its name stands.
     pub(super) fn place_of(&self, path: &[&str]) -> &Place {
+        self.walk(path).0
+    }
+
+    /// As `place_of`; of a member, where its value stands.
+    pub(super) fn value_place_of(&self, path: &[&str]) -> &Place {
+        &self.walk(path).1.place
+    }
+
+    fn walk(&self, path: &[&str]) -> (&Place, &Self) {
         let mut place = &self.place;
         let mut node = self;
         for name in path {
@@ -78,7 +88,7 @@ impl Node {
             let Some((found, value)) = next else { break };
             (place, node) = (found, value);
         }
-        place
+        (place, node)
     }
 
     /// The place of what this JSON pointer leads to.

@@ -1,5 +1,6 @@
 //! `serve`: from the configuration to a running process.
 
+mod probe;
 mod suite;
 
 use std::collections::BTreeMap;

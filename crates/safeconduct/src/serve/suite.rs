@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safeconduct_admission::Admission;
-use safeconduct_admission_client::{Admission as Port, GrpcAdmission, Lookup, Target};
+use safeconduct_admission_client::{Admission as Port, GrpcAdmission};
 use safeconduct_connector as connector;
 use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings};
 use safeconduct_identity_domain::assertion::JwkSet;
@@ -26,12 +26,13 @@ use safeconduct_service::server::{Document, ListenerSpec, RoutesFactory};
 use safeconduct_service::status::from_sister;
 use safeconduct_store::{Records, RedisOptions, StoreKeyer, StoreOptions};
 use safeconduct_telemetry::ContactHasher;
-use safeconduct_types::{Clock, Deadline, ExecutionId, OperationId, Random, SystemRandom, WorkspaceId};
+use safeconduct_types::{Clock, Deadline, Random, SystemRandom};
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::cli::Which;
 use crate::exit::Failure;
+use crate::serve::probe::WriteProbe;
 use crate::workspaces::{self, Directory, Found};
 
 /// Between two looks at whether the store would take a write.
@@ -69,7 +70,7 @@ impl Suite {
         let process = Process::new(Arc::clone(&clock), &[safeconduct_proto::FILE_DESCRIPTOR_SET], config.call_limits())
             .map_err(Failure::internal)?;
         let authenticator = Arc::new(Authenticator::new(config, Arc::clone(&clock)).map_err(Failure::usage)?);
-        let secrets = Arc::new(Secrets::new(config.secrets_dir.clone(), environment));
+        let secrets = Arc::new(Secrets::new(config.secrets_dir.clone(), environment, Arc::clone(&clock)));
         prepare_directories(which, config, &*random)?;
         let (listeners, documents) = (Vec::new(), Vec::new());
         let mut builder =
@@ -142,7 +143,7 @@ impl Builder<'_> {
         let keyring = self.keyring("admission")?;
         let store = StoreKeyer::new(keyring.primary(Purpose::StoreHashing).map_err(Failure::usage)?.secret());
         let service = Admission::new(self.records("admission").await?, store);
-        self.watch_store(service.clone());
+        self.watch_store(service.clone()).await;
         let routes: RoutesFactory = {
             let service = service.clone();
             Arc::new(move || Routes::new(service.server()))
@@ -212,7 +213,7 @@ impl Builder<'_> {
             None => self.over_tcp(self.config.admission_channel())?,
         };
         let sealer = |purpose| Sealer::new(&keyring, purpose, Arc::clone(&self.random)).map_err(Failure::usage);
-        let port: Arc<dyn Port> = Arc::new(GrpcAdmission::new(admission));
+        let port: Arc<dyn Port> = Arc::new(GrpcAdmission::new(admission.clone()));
         let trace_key = keyring.primary(Purpose::TraceHashing).map_err(Failure::usage)?.secret();
         let taken = found.workspaces.iter().map(|one| Arc::clone(&one.workspace));
         let workspaces = connector::Workspaces::new(taken, &self.secrets, &self.clock).map_err(Failure::usage)?;
@@ -226,7 +227,7 @@ impl Builder<'_> {
                 &assertion.audience,
                 Arc::clone(&self.clock),
             ),
-            admission: Arc::clone(&port),
+            admission: port,
             vault: connector::Vault::new(sealer(Purpose::RecordSealing)?),
             settings: connector::Settings { lease: self.config.lease },
             tasks: self.process.tasks.clone(),
@@ -234,7 +235,7 @@ impl Builder<'_> {
             random: Arc::clone(&self.random),
             trace_names: ContactHasher::new(trace_key),
         });
-        self.watch_admission(port);
+        self.watch_admission(admission);
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let (executing, credentials, admin) = service.servers();
@@ -263,7 +264,8 @@ impl Builder<'_> {
 
     /// A sister in this process is reached through its own layers, so that there is no second way in.
     fn in_process(&self, from: &'static str, routes: &RoutesFactory) -> SisterChannel {
-        let stack = layered(&self.process, self.authenticator.clone(), false, routes());
+        let routes = self.process.health.serve(routes());
+        let stack = layered(&self.process, self.authenticator.clone(), false, routes);
         SisterChannel::in_process(from, stack, Arc::clone(&self.clock))
     }
 
@@ -317,51 +319,39 @@ impl Builder<'_> {
             .map_err(|error| Failure::unavailable(format!("the store of {service} cannot be opened: {error}")))
     }
 
-    /// Admission's health is its store's.
-    fn watch_store(&self, service: Admission) {
+    /// Admission's health is its store's. Known when this comes back, so that nobody who asks at once is put off.
+    async fn watch_store(&self, service: Admission) {
         let health = self.process.health.clone();
+        health.set(AdmissionServiceServer::<()>::NAME, service.ping().await.is_ok()).await;
         drop(self.process.tasks.spawn_background(move |stop| async move {
-            while !stop.is_cancelled() {
-                let serving = service.ping().await.is_ok();
-                health.set(AdmissionServiceServer::<()>::NAME, serving).await;
-                pause(&stop).await;
+            while pause(&stop).await {
+                health.set(AdmissionServiceServer::<()>::NAME, service.ping().await.is_ok()).await;
             }
         }));
     }
 
-    /// Without admission writes are out, and reads go on.
-    fn watch_admission(&self, admission: Arc<dyn Port>) {
-        let (health, clock, random) = (self.process.health.clone(), Arc::clone(&self.clock), Arc::clone(&self.random));
+    /// Without an admission that takes writes, writes are out, and reads go on.
+    fn watch_admission(&self, admission: SisterChannel) {
+        let health = self.process.health.clone();
+        let mut probe = WriteProbe::new(admission, Arc::clone(&self.clock), Arc::clone(&self.random));
         drop(self.process.tasks.spawn_background(move |stop| async move {
-            let Some((workspace, execution)) = nobody(&*random) else { return };
             health.set("connector.read", true).await;
-            while !stop.is_cancelled() {
-                let asked = Lookup {
-                    workspace: workspace.clone(),
-                    operation: OperationId::generate(&*random),
-                    target: Target::Execution { execution: execution.clone(), contact: None },
-                };
-                let deadline = Deadline::within(clock.instant(), Duration::from_secs(2));
-                health.set("connector.write", admission.lookup(asked, deadline).await.is_ok()).await;
-                pause(&stop).await;
+            loop {
+                health.set("connector.write", probe.takes_writes().await).await;
+                if !pause(&stop).await {
+                    break;
+                }
             }
         }));
     }
 }
 
-async fn pause(stop: &tokio_util::sync::CancellationToken) {
+/// Whether to go on.
+async fn pause(stop: &tokio_util::sync::CancellationToken) -> bool {
     tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(PROBE_PAUSE) => {}
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(PROBE_PAUSE) => true,
     }
-}
-
-/// An execution that nobody has, to ask for.
-fn nobody(random: &dyn Random) -> Option<(WorkspaceId, ExecutionId)> {
-    let workspace: WorkspaceId = "health-probe".parse().ok()?;
-    let contact = safeconduct_types::ContactId::from_digest(&random.bytes());
-    let execution = ExecutionId::generate(&workspace, &contact, random);
-    Some((workspace, execution))
 }
 
 fn missing_keys(error: &impl std::fmt::Display, path: &Path, dir: &Path) -> Failure {

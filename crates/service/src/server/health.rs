@@ -62,8 +62,8 @@ impl Health {
         }
     }
 
-    /// The routes with the health service added.
-    pub(crate) fn serve(&self, routes: Routes) -> Routes {
+    /// The routes with the health service added: each listener's have it already.
+    pub fn serve(&self, routes: Routes) -> Routes {
         routes.add_service(HealthServer::new(HealthService::from_health_reporter(self.reporter.clone())))
     }
 

@@ -4,9 +4,11 @@
 mod choices;
 mod inputs;
 mod pattern;
+mod repeats;
 mod request;
 
 pub(super) use choices::{Families, choices};
+pub(super) use repeats::family;
 
 use std::collections::BTreeSet;
 
@@ -28,6 +30,7 @@ pub(super) fn connector(r: &mut Reader, read: &Read, attributes: Option<&BTreeSe
     let used = request::check(r, read);
     inputs::check(r, read, &used, attributes);
     effect(r, read);
+    repeats::alone(r, read);
     let Read { connector, spec } = read;
     if connector.response.mode == Mode::Simple && connector.response.output.depth() > 2 {
         let message =

@@ -98,6 +98,74 @@ fn a_write_is_guarded_against_repeats() {
 }
 
 #[test]
+fn a_record_is_kept_as_long_as_the_upstream_knows_the_key() {
+    breaks("honoured_for: 24h", "honoured_for: 72h", &[]);
+    breaks("honoured_for: 24h", "honoured_for: 73h", &[Code::RetainTooShort]);
+    breaks("    retain: 72h\n", "    retain: 23h\n", &[Code::RetainTooShort]);
+    breaks("honoured_for: 24h", "honoured_for: 31d", &[Code::BadValue]);
+    let default = REFUND.replace("    retain: 72h\n", "").replace("honoured_for: 24h", "honoured_for: 4d");
+    let found = load(&[WORKSPACE, LIST, &default]).result.unwrap_err();
+    assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [Code::RetainTooShort], "{found}");
+}
+
+#[test]
+fn a_request_that_still_runs_is_told_from_a_refusal_that_is_replayed() {
+    breaks(", in_progress: [409]", "", &[Code::InProgressMissing]);
+    breaks("in_progress: [409]", "in_progress: []", &[Code::InProgressMissing]);
+    breaks("in_progress: [409], mismatch: [422], replays_errors: true", "mismatch: [422]", &[]);
+}
+
+#[test]
+fn the_answer_of_a_write_fits_its_record() {
+    breaks("max_bytes: 65536", "max_bytes: 65537", &[Code::AnswerTooLarge]);
+    breaks("    mode: task\n", "    mode: task\n    max_bytes: 1048576\n", &[]);
+}
+
+/// What comes of a second version of the refund that differs in this from the first.
+#[track_caller]
+fn later(replace: &str, with: &str) -> Vec<String> {
+    assert!(REFUND.contains(replace), "the sample has no `{replace}`");
+    let later = REFUND.replace("version: v2", "version: v10").replace(replace, with);
+    let release = "apiVersion: safeconduct.dev/v1\nkind: Release\nmetadata: {workspace: acme, name: refund-order}\nspec: {live: v2}\n";
+    match load(&[WORKSPACE, LIST, REFUND, &later, release]).result {
+        Ok(_) => Vec::new(),
+        Err(found) => found.iter().map(|one| format!("{} {}", one.place, one.code)).collect(),
+    }
+}
+
+#[test]
+fn a_request_that_moves_between_versions_is_the_same_request_there() {
+    for (replace, with) in [
+        ("same: [inputs.order_id, inputs.amount]", "same: [inputs.order_id]"),
+        ("same: [inputs.order_id, inputs.amount]", "same: [inputs.order_id, inputs.amount, inputs.currency]"),
+        ("amount: {from: agent, plain: true", "amount: {from: caller"),
+        ("schema: {type: integer, minimum: 1, maximum: 50000}", "schema: {type: string, maxLength: 9}"),
+        ("schema: {type: integer, minimum: 1, maximum: 50000}", "schema: {type: [integer, string], maxLength: 9}"),
+        ("plain: true, schema: {type: integer", "plain: true, default: 1, schema: {type: integer"),
+        ("{header: Idempotency-Key", "{header: X-Request-Id"),
+        ("{header: Idempotency-Key", "{field: request_id"),
+    ] {
+        assert_eq!(later(replace, with), ["f3.yaml:19:3 FAMILY_DISAGREES"], "{replace} -> {with}");
+    }
+    let key = "    upstream_key: {header: Idempotency-Key, honoured_for: 24h, in_progress: [409], mismatch: [422], replays_errors: true}\n";
+    let unkeyed = later(key, "");
+    assert!(unkeyed.contains(&"f3.yaml:19:3 FAMILY_DISAGREES".to_owned()), "{unkeyed:?}");
+    let read = later("effect: write", "effect: read");
+    assert!(read.contains(&"f3.yaml:7:3 FAMILY_DISAGREES".to_owned()), "{read:?}");
+    // All that does not make it another request may change.
+    for (replace, with) in [
+        ("same: [inputs.order_id, inputs.amount]", "same: [inputs.amount, inputs.order_id]"),
+        ("type: integer, minimum: 1, maximum: 50000", "type: number, minimum: 1"),
+        ("schema: {type: integer, minimum: 1, maximum: 50000}", "schema: {enum: [100, 200]}"),
+        ("{constant: EUR}", "{constant: USD}"),
+        ("timeout: 8s", "timeout: 9s"),
+        ("honoured_for: 24h", "honoured_for: 12h"),
+    ] {
+        assert_eq!(later(replace, with), [""; 0], "{replace} -> {with}");
+    }
+}
+
+#[test]
 fn a_write_without_a_key_is_tried_once() {
     let refund = REFUND
         .replace("    upstream_key: {header: Idempotency-Key, honoured_for: 24h, in_progress: [409], mismatch: [422], replays_errors: true}\n", "")
@@ -159,6 +227,8 @@ fn a_request_keeps_its_host_and_its_frame() {
     breaks("headers: {X-Customer:", "headers: {'${inputs.reason}': a, X-Customer:", &[Code::BadValue]);
     breaks("upstream: shop\n", "upstream: '${inputs.reason}'\n", &[Code::BadValue]);
     breaks("upstream: shop\n", "upstream: shopp\n", &[Code::UpstreamUnknown]);
+    let place = found("upstream: shop\n", "upstream: shopp\n").remove(0).place;
+    assert_eq!((place.line, place.column), (24, 15), "the value, not its name");
     breaks("path: /v2/orders/${", "path: //evil.example/${", &[Code::TemplateInvalid]);
     breaks("method: GET, path: /v2/orders", "method: GET, path: /v2/orders, body: {json: {a: 1}}", &[Code::BodyOnGet]);
     breaks("method: GET", "method: DELETE", &[Code::MethodEffect]);
