@@ -1,6 +1,6 @@
 //! The connector service: executes connectors for contacts.
 //!
-//! Owns the order in which a request is decided, made and answered (see [`execute`]), and the clients of the
+//! Owns the order in which a request is decided, made and answered (`execute.rs`), and the clients of the
 //! workspaces' upstreams. Every rule it applies lives in `connector-domain`; the execution's one durable record lives
 //! in admission. It keeps no state of its own that a crash could lose.
 //!

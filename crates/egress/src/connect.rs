@@ -188,7 +188,8 @@ mod tests {
         }
 
         async fn race(&self, addresses: &[&str], head_start: Duration) -> Option<String> {
-            race(public(addresses), head_start, |address| self.connect(address)).await
+            let race = race(public(addresses), head_start, |address| self.connect(address));
+            tokio::time::timeout(Duration::from_secs(20), race).await.expect("somebody is waited for who must not be")
         }
     }
 
