@@ -11,9 +11,10 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=--once ends after it)
+	$(CARGO) build --locked -p safeconduct
 	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
 
-test: ## Every test: starts or installs what it needs (Redis included) under target/tools
+test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio)
 	$(ENSURE) redis buf python
 	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
 	. $(TOOLS)/env && TEST_REQUIRE_CLIENTS=1 $(CARGO) test --locked --workspace

@@ -288,6 +288,7 @@ async fn wrong_settings_end_the_process_with_64_before_a_port_is_bound() {
         ("", "SAFECONDUCT_CONNECTOR__LISTEN", "here", "SAFECONDUCT_CONNECTOR__LISTEN"),
         ("", "SAFECONDUCT_CONNECTOR__LISTEN", "0.0.0.0:0", "connector"),
         ("", "SAFECONDUCT_OPERATIONS__LISTEN", "[::]:0", "operations"),
+        ("[otp.tls]\ncert = \"/dev/null\"\nkey = \"/dev/null\"\n", "", "", "otp.tls.cert"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::write(folder.path(), "127.0.0.1:1").unwrap();
@@ -302,6 +303,26 @@ async fn wrong_settings_end_the_process_with_64_before_a_port_is_bound() {
         assert_eq!(ended.code, Some(64), "{more}{name}={value}:\n{}", ended.text());
         assert!(ended.stderr.contains(told), "{told} is not told:\n{}", ended.text());
         assert!(!ready.exists() && !ended.text().contains(token::AGENT));
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_its_keys_is_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::write(folder.path(), "127.0.0.1:1").unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("admission.redb"), "what was done").unwrap();
+    let data = data.to_string_lossy().into_owned();
+    let arguments = ["serve", "all", "--config", &folder_of(&site), "--data-dir", &data];
+    let redis: &[(&str, &str)] =
+        &[("SAFECONDUCT_STORE__KIND", "redis"), ("SAFECONDUCT_STORE__URL", "redis://127.0.0.1:1")];
+    // Keys made now would find nothing of what was done, and all of it could be done again.
+    for environment in [&[], redis] {
+        let ended = run(&arguments, environment).await.unwrap();
+        assert_eq!(ended.code, Some(64), "{}", ended.text());
+        assert!(ended.stderr.contains("key files are missing"), "{}", ended.text());
+        assert!(!folder.path().join("data/keys").exists(), "nothing was made");
     }
 }
 

@@ -16,6 +16,7 @@
 //! wait is `UNIMPLEMENTED`, never silently admitted without them.
 
 mod admit;
+mod envoy;
 mod extend;
 mod grpc;
 mod ledger;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use safeconduct_proto::admission::v1::admission_service_server::AdmissionServiceServer;
 use safeconduct_store::{Records, StoreError, StoreKeyer};
 
+pub use envoy::{EnvoyGrpc, envoy_server};
 pub use grpc::Grpc;
 
 /// The most bytes of a request: a sealed value and what is around it.

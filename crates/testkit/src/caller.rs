@@ -6,6 +6,7 @@ use aws_lc_rs::hmac;
 use safeconduct_proto::admission::v1::admission_service_client::AdmissionServiceClient;
 use safeconduct_proto::connector::v1 as connector;
 use safeconduct_proto::connector::v1::connector_service_client::ConnectorServiceClient;
+use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use safeconduct_proto::identity::v1 as identity;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use serde_json::Value;
@@ -159,6 +160,11 @@ impl Caller {
     /// A client of connector.
     pub fn connector(&self) -> ConnectorServiceClient<Authorized> {
         ConnectorServiceClient::new(self.connector.clone()).max_encoding_message_size(64 << 20)
+    }
+
+    /// Envoy's rate limit service, which admission serves.
+    pub fn rate_limits(&self) -> RateLimitServiceClient<Authorized> {
+        RateLimitServiceClient::new(self.admission.clone())
     }
 
     /// A client of admission.

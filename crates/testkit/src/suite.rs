@@ -102,12 +102,14 @@ impl Suite {
             Store::Redis => Some(Redis::start().await?),
         };
         let mut suite = Self { options, site: config, shop, redis, processes: BTreeMap::new(), folder };
+        if suite.shares_keys() {
+            let keys = suite.keys();
+            let made = run(&["keys", "init", "--dir", text(&keys)?], &[]).await?;
+            ensure!(made.code == Some(0), "no keys: {}", made.text());
+        }
         match suite.options.layout {
             Layout::All => suite.start_process("all").await?,
             Layout::Separate => {
-                let keys = suite.keys();
-                let made = run(&["keys", "init", "--dir", text(&keys)?], &[]).await?;
-                ensure!(made.code == Some(0), "no keys: {}", made.text());
                 for service in SEPARATE {
                     suite.start_process(service).await?;
                 }
@@ -189,6 +191,11 @@ impl Suite {
         self.processes.get_mut(name).with_context(|| format!("no process {name}"))
     }
 
+    /// Whether key files must be there before: one process on a new embedded store makes its own.
+    fn shares_keys(&self) -> bool {
+        self.options.layout == Layout::Separate || self.options.store == Store::Redis
+    }
+
     fn keys(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
@@ -209,8 +216,10 @@ impl Suite {
         if let Some(redis) = &self.redis {
             command.env("SAFECONDUCT_STORE__KIND", "redis").env("SAFECONDUCT_STORE__URL", redis.url());
         }
-        if name != "all" {
+        if self.shares_keys() {
             command.env("SAFECONDUCT_KEYRING_DIR", self.keys());
+        }
+        if name != "all" {
             command.env("SAFECONDUCT_SISTERS__TOKEN_FILE", self.site.sister_token());
             for sister in ["identity", "admission"] {
                 if let Ok(address) = self.address(sister) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use safeconduct_service::config::{Config, LoadOptions, LogFormat, RuntimeKind, process_environment};
 use safeconduct_service::layers::hide_panic_payloads;
-use safeconduct_service::server::Server;
+use safeconduct_service::server::{BindError, Server};
 use safeconduct_telemetry as telemetry;
 use safeconduct_types::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,7 +74,12 @@ async fn serve(args: &ServeArgs, config: Config, environment: Vec<(String, Strin
     // With the standard error details, so that clients that know us by reflection only can read refusals.
     options.descriptors.extend([safeconduct_proto::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET]);
     options.documents = suite.documents;
-    let server = Server::bind(suite.listeners, options, &suite.process).map_err(Failure::unavailable)?;
+    let server = Server::bind(suite.listeners, options, &suite.process).map_err(|error| match &error {
+        BindError::Tls { name, source } => Failure::usage(format!(
+            "{name}.tls: {source}; see to {name}.tls.cert, {name}.tls.key and {name}.tls.client_ca"
+        )),
+        BindError::Address { .. } | BindError::Reflection(_) => Failure::unavailable(error),
+    })?;
     let addresses = addresses(&server);
     for (name, address) in &addresses {
         tracing::info!(listener = name, address, "listening");

@@ -10,6 +10,7 @@ use safeconduct_connector as connector;
 use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings};
 use safeconduct_identity_domain::assertion::JwkSet;
 use safeconduct_proto::admission::v1::admission_service_server::AdmissionServiceServer;
+use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use safeconduct_proto::identity::v1::GetJwksRequest;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use safeconduct_proto::identity::v1::identity_service_server::IdentityServiceServer;
@@ -80,18 +81,34 @@ impl Suite {
     }
 }
 
-/// The embedded store's folder, and in a suite of one process the key files, are made when they are missing: there is
-/// nobody else whose keys they would have to agree with.
+/// The embedded store's folder, and in a suite of one process on a new embedded store the key files, are made when they
+/// are missing. Beside a store that is there already they are not: records are found by a keyed hash, so with other
+/// keys nothing that was done would be found, and all of it could be done again.
 fn prepare_directories(which: Which, config: &Config, random: &dyn Random) -> Result<(), Failure> {
-    if let StoreConfig::Embedded { dir } = &config.store {
-        std::fs::create_dir_all(dir)
-            .map_err(|error| Failure::unavailable(format!("{}: cannot be made ({error})", dir.display())))?;
+    let keys = &config.keyring_dir;
+    let missing = !keys.join("identity.keys").exists() || !keys.join("admission.keys").exists();
+    let made_when_missing = match &config.store {
+        StoreConfig::Embedded { dir } => {
+            std::fs::create_dir_all(dir)
+                .map_err(|error| Failure::unavailable(format!("{}: cannot be made ({error})", dir.display())))?;
+            !["identity", "admission"].iter().any(|service| dir.join(format!("{service}.redb")).exists())
+        }
+        StoreConfig::Redis(_) => false,
+    };
+    if which != Which::All || !missing {
+        return Ok(());
     }
-    let missing = !config.keyring_dir.join("identity.keys").exists();
-    if which == Which::All && missing {
-        let made = create_suite(&config.keyring_dir, random).map_err(Failure::usage)?;
-        tracing::info!(directory = %config.keyring_dir.display(), files = made.len(), "made the suite's key files");
+    if !made_when_missing {
+        return Err(Failure::usage(format!(
+            "{}: the key files are missing, but there is a store that was written with some; restore them, or name their \
+             folder (keyring_dir). For a new Redis make them once with `safeconduct keys init --dir {}` and give every \
+             process the same",
+            keys.display(),
+            keys.display()
+        )));
     }
+    let made = create_suite(keys, random).map_err(Failure::usage)?;
+    tracing::info!(directory = %keys.display(), files = made.len(), "made the suite's key files");
     Ok(())
 }
 
@@ -146,11 +163,12 @@ impl Builder<'_> {
         self.watch_store(service.clone()).await;
         let routes: RoutesFactory = {
             let service = service.clone();
-            Arc::new(move || Routes::new(service.server()))
+            Arc::new(move || Routes::new(service.server()).add_service(safeconduct_admission::envoy_server()))
         };
         let channel = self.in_process("connector", &routes);
         let config = self.config;
-        self.listen("admission", &config.admission, vec![AdmissionServiceServer::<()>::NAME], routes)?;
+        let names = vec![AdmissionServiceServer::<()>::NAME, RateLimitServiceServer::<()>::NAME];
+        self.listen("admission", &config.admission, names, routes)?;
         Ok(channel)
     }
 

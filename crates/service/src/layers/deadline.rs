@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{Answer, Inner, Method, Watch, Watched, is_health, refuse};
+use super::{Answer, Inner, Method, Watch, Watched, refuse};
 use crate::process::{CallLimits, Process};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -61,8 +61,8 @@ impl<S: Inner> Service<Request<Body>> for Limit<S> {
         if let Some(timeout) = timeout {
             request.extensions_mut().insert(Deadline::within(self.clock.instant(), timeout));
         }
-        // Whoever watches health wants to hear that it ended; any other stream is told to go elsewhere.
-        let draining = (streams && !is_health(&request)).then(|| self.draining.clone());
+        // A stream has no end of its own: it is told to go elsewhere. Whoever watches health has heard before that.
+        let draining = streams.then(|| self.draining.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut remaining = Remaining::new(timeout, draining);

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -20,6 +21,11 @@ use super::TransportOptions;
 use super::lend::{Lending, Running};
 use super::tls::Acceptor;
 use crate::layers::{Layered, Metrics, PeerCertificate};
+
+/// The connection preface (RFC 9113, section 3.4). Keepalive looks after a peer only once it has sent that.
+const PREFACE: usize = 24;
+/// How long a peer that has not sent it is listened to when the process goes: what it sent may lie in the kernel still.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -58,7 +64,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Connection { service, metrics, lending, transport, draining, .. } = connection;
-    let heard = Arc::new(AtomicBool::new(false));
+    let heard = Arc::new(AtomicUsize::new(0));
     let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard) });
     let mut served = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
@@ -74,22 +80,24 @@ where
     let mut quiet = std::pin::pin!(tokio::time::sleep(transport.handshake_timeout));
     let mut listening = true;
     let mut leaving = false;
+    let is_speaking = || heard.load(Ordering::Relaxed) >= PREFACE;
     loop {
         tokio::select! {
             end = &mut served => return end.map_err(Failure::from),
-            // Keepalive starts after the first bytes only; a peer that never sends any is let go here.
             () = &mut quiet, if listening => {
                 listening = false;
-                if !heard.load(Ordering::Relaxed) {
-                    return Err("the peer said nothing".into());
+                if !is_speaking() {
+                    return Err("the peer did not begin".into());
                 }
             }
             () = draining.cancelled(), if !leaving => {
                 leaving = true;
-                if !heard.load(Ordering::Relaxed) {
-                    return Err("the peer has said nothing yet".into());
-                }
+                // Before the preface this is remembered: what was asked by then is still answered.
                 served.as_mut().graceful_shutdown();
+                if !is_speaking() {
+                    quiet.set(tokio::time::sleep(LAST_WORDS.min(transport.handshake_timeout)));
+                    listening = true;
+                }
             }
         }
     }
@@ -128,10 +136,10 @@ impl hyper::service::Service<Request<Incoming>> for PerCall {
     }
 }
 
-/// A stream that notes whether anything was ever read from it.
+/// A stream that notes how much was read from it.
 struct Listening<IO> {
     stream: IO,
-    heard: Arc<AtomicBool>,
+    heard: Arc<AtomicUsize>,
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
@@ -139,8 +147,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            this.heard.store(true, Ordering::Relaxed);
+        let read = buffer.filled().len().saturating_sub(before);
+        // Only the first bytes count, so that this costs a busy connection nothing.
+        if read > 0 && this.heard.load(Ordering::Relaxed) < PREFACE {
+            this.heard.fetch_add(read, Ordering::Relaxed);
         }
         polled
     }

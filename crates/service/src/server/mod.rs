@@ -113,18 +113,22 @@ impl Server {
     pub fn bind(listeners: Vec<ListenerSpec>, options: ServerOptions, process: &Process) -> Result<Self, BindError> {
         let descriptors: Arc<[_]> = options.descriptors.clone().into();
         let bind = |name, address| accept::bind(address).map_err(|source| BindError::Address { name, address, source });
+        // Certificates before sockets: whoever cannot serve should not look as if.
+        let mut prepared = Vec::with_capacity(listeners.len());
+        for spec in listeners {
+            let name = spec.name;
+            let tls = spec.tls.as_ref().map(Acceptor::new).transpose();
+            prepared.push((spec, tls.map_err(|source| BindError::Tls { name, source })?));
+        }
         let operations = match options.operations {
             Some(address) => {
                 Some(Operations::new(bind("operations", address)?, process.clone(), options.documents.clone()))
             }
             None => None,
         };
-        let mut bound = Vec::with_capacity(listeners.len());
-        for spec in listeners {
-            let name = spec.name;
-            let tls = spec.tls.as_ref().map(Acceptor::new).transpose();
-            let tls = tls.map_err(|source| BindError::Tls { name, source })?;
-            let (socket, address) = bind(name, spec.address)?;
+        let mut bound = Vec::with_capacity(prepared.len());
+        for (spec, tls) in prepared {
+            let (socket, address) = bind(spec.name, spec.address)?;
             let (descriptors, process) = (Arc::clone(&descriptors), process.clone());
             bound.push(Bound { socket, address, stack: Stack { spec: Arc::new(spec), tls, descriptors, process } });
         }

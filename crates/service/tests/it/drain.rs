@@ -153,15 +153,35 @@ async fn a_call_that_does_not_end_is_cut_at_the_hard_deadline() {
 
 #[tokio::test]
 async fn silent_peers_do_not_hold_the_process() {
-    let server = Setup { drain: SOON, ..Setup::default() }.start();
+    let drain = DrainOptions { grace: Duration::ZERO, hard_deadline: Duration::from_secs(2) };
+    let server = Setup { drain, ..Setup::default() }.start();
     let silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    // One byte is not the beginning of a call either.
+    let mut one = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    one.write_all(b"P").await.unwrap();
     let mut preface = tokio::net::TcpStream::connect(server.address).await.unwrap();
     preface.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     call(&server.plain(), "Say", authorized("")).await.expect("others are served");
     let drained = server.stop().await;
-    // Whoever never spoke is let go at once; the other one could have had a call under way.
+    // Whoever never began is let go soon; the last one could have had a call under way.
     assert_eq!(drained, Drained { connections_cut: 1, ..Drained::default() });
-    drop((silent, preface));
+    drop((silent, one, preface));
+}
+
+#[tokio::test]
+async fn whoever_watches_health_does_not_hold_the_process() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let server = Setup::default().start();
+    let mut client = HealthClient::new(server.plain());
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1, "serving");
+    let stopping = server.signal();
+    let heard = watch.message().await.unwrap().unwrap();
+    assert_eq!(heard.status, 2, "it hears that the process goes");
+    assert!(watch.message().await.is_err(), "and then that it is over");
+    assert_eq!(stopping.await.unwrap(), Drained::default());
 }
 
 #[tokio::test]
