@@ -14,8 +14,8 @@ demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=-
 	$(CARGO) build --locked -p safeconduct
 	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
 
-test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio)
-	$(ENSURE) redis buf python
+test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio, Envoy)
+	$(ENSURE) redis buf python envoy
 	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
 	. $(TOOLS)/env && TEST_REQUIRE_CLIENTS=1 $(CARGO) test --locked --workspace
 

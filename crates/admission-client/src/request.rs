@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use safeconduct_types::{ContactId, ExecutionId, OperationId, WorkspaceId};
+use safeconduct_types::{ContactId, ExecutionId, MarkCheck, OperationId, Timestamp, WorkspaceId};
+
+use crate::limit::{Charge, Limit};
 
 /// What a key is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,11 @@ pub enum Target {
         /// If named, an execution of another contact is not found.
         contact: Option<ContactId>,
     },
+    /// Nothing: rates are taken and marks are checked.
+    Nothing {
+        /// The contact whose rates and marks they are.
+        contact: Option<ContactId>,
+    },
 }
 
 /// A question for what is known of a request.
@@ -59,6 +66,58 @@ pub struct Lookup {
     pub operation: OperationId,
     /// What to look for.
     pub target: Target,
+    /// Rates to take if nothing is found; at most 32. A cap is refused.
+    pub charges: Vec<Charge>,
+    /// Marks to check first; at most 16.
+    pub marks: Vec<MarkCheck>,
+}
+
+impl Lookup {
+    /// A look that takes nothing and checks nothing.
+    pub const fn only(workspace: WorkspaceId, operation: OperationId, target: Target) -> Self {
+        Self { workspace, operation, target, charges: Vec::new(), marks: Vec::new() }
+    }
+}
+
+/// A request to take limits that leaves no record: nothing is to be settled, nothing comes back.
+#[derive(Clone, Debug)]
+pub struct Take {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The contact; needed if a limit is per contact.
+    pub contact: Option<ContactId>,
+    /// This operation; the same if the caller repeats it.
+    pub operation: OperationId,
+    /// What to take; at most 32.
+    pub charges: Vec<Charge>,
+    /// Marks to check first; at most 16.
+    pub marks: Vec<MarkCheck>,
+}
+
+/// A question for what is left of limits.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The contact; needed if a limit is per contact.
+    pub contact: Option<ContactId>,
+    /// The limits, 1 to 32.
+    pub limits: Vec<Limit>,
+}
+
+/// Something that may be used once, such as a confirmation. A release gives it back.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SingleUse {
+    /// A keyed digest of kind and id.
+    pub digest: [u8; 32],
+    /// Until when the use must be remembered.
+    pub expires: Timestamp,
+}
+
+impl fmt::Debug for SingleUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleUse").field("expires", &self.expires).finish_non_exhaustive()
+    }
 }
 
 /// A request to go ahead.
@@ -84,6 +143,14 @@ pub struct Admit {
     pub intent: Vec<u8>,
     /// The execution to take over, once its lease has lapsed, instead of beginning one.
     pub resume: Option<ExecutionId>,
+    /// What to take: all of it or nothing; at most 32. Nothing of a take-over.
+    pub charges: Vec<Charge>,
+    /// Marks to check first; at most 16.
+    pub marks: Vec<MarkCheck>,
+    /// How long to wait for the end of another executor's, 0 to 15 s.
+    pub wait: Duration,
+    /// What to use up; at most 4.
+    pub consume: Vec<SingleUse>,
 }
 
 impl fmt::Debug for Admit {
@@ -94,6 +161,7 @@ impl fmt::Debug for Admit {
             .field("operation", &self.operation)
             .field("keys", &self.keys)
             .field("resume", &self.resume)
+            .field("charges", &self.charges)
             .finish_non_exhaustive()
     }
 }
@@ -115,6 +183,10 @@ pub struct Extend {
     pub lease: Option<Duration>,
     /// Sealed: the steps done; at most 256 KiB. None: unchanged.
     pub checkpoint: Option<Vec<u8>>,
+    /// What to take before a later step; at most 32 over the whole execution.
+    pub charges: Vec<Charge>,
+    /// Marks to check before that step; at most 16.
+    pub marks: Vec<MarkCheck>,
 }
 
 impl fmt::Debug for Extend {
@@ -128,6 +200,15 @@ impl fmt::Debug for Extend {
     }
 }
 
+/// What was really used of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActualAmount {
+    /// Which charge: its place in those of `Admit`, followed by those of each `Extend`.
+    pub charge: u32,
+    /// How much, in the charge's unit; never negative.
+    pub amount: i64,
+}
+
 /// How an execution ended.
 #[derive(Clone)]
 pub enum Settlement {
@@ -137,6 +218,8 @@ pub enum Settlement {
         outcome: Vec<u8>,
         /// How long it is kept from now. None: as said when it was admitted.
         retain: Option<Duration>,
+        /// Amounts that differ from what was reserved.
+        actual: Vec<ActualAmount>,
     },
     /// Nothing happened: the keys are free again.
     Released {
@@ -150,6 +233,12 @@ pub enum Settlement {
         /// taken over (token above 1) is not released.
         doubt_resolved: bool,
     },
+    /// An operator frees the keys, whoever has had it and whatever came of it: an unknown one because nothing happened
+    /// after all, a completed one although it did. What comes next under the keys is another generation.
+    Freed {
+        /// Sealed; what whoever asks for this execution is answered. None: that nothing happened.
+        outcome: Option<Vec<u8>>,
+    },
     /// It can't be known whether something happened: the keys stay taken.
     Unknown {
         /// Sealed; what is known nevertheless.
@@ -162,6 +251,7 @@ impl fmt::Debug for Settlement {
         f.write_str(match self {
             Self::Completed { .. } => "Completed",
             Self::Released { .. } => "Released",
+            Self::Freed { .. } => "Freed",
             Self::Unknown { .. } => "Unknown",
         })
     }

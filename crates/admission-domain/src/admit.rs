@@ -1,13 +1,25 @@
 //! May this request go ahead?
 
+use std::sync::Arc;
+
 use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp};
 
-use crate::bounds::{Lease, Retention, Sealed};
+use crate::bounds::{BRIEF, Digest, Lease, Retention, Sealed};
 use crate::execution::{Execution, Standing, Start, Token};
+use crate::held::{Held, is_shared};
 use crate::key::{Fingerprint, Key, KeyKind, Keys};
-use crate::list::{Bucket, Entry, Listing};
-use crate::record::{Change, Decision, Found, Name, Pointer, Record};
+use crate::limit::Charge;
+use crate::record::{AT_WRITE, AtWrite, Change, Counted, Decision, Found, Listed, Name, Pointer, Record};
 use crate::resolve::{Matched, Resolved, resolve, targets};
+
+/// Something that may be used once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SingleUse {
+    /// What stands for it.
+    pub digest: Digest,
+    /// Until when its use must be remembered.
+    pub expires: Timestamp,
+}
 
 /// A request to go ahead.
 #[derive(Clone, Debug)]
@@ -28,23 +40,38 @@ pub struct Admit {
     pub intent: Sealed,
     /// The execution to take over, once its lease has lapsed, instead of beginning one.
     pub resume: Option<ExecutionId>,
+    /// What it takes.
+    pub charges: Vec<Arc<Charge>>,
+    /// What it uses up.
+    pub consume: Vec<SingleUse>,
+    /// The history of the store of the shared limits as it is known before anything is taken; asked for if there are
+    /// charges to such limits.
+    pub epoch: Box<str>,
+    /// Whether it is listed among the contact's executions.
+    pub listed: bool,
 }
 
 impl Admit {
-    /// What to read first.
+    /// What to read first. A request is usually a new one, and then none of it is there: see [`decide_admit`].
     pub fn reads(&self) -> Vec<Name> {
-        let mut names: Vec<Name> = self.keys.iter().copied().map(Name::Key).collect();
+        let mut names: Vec<Name> = Vec::with_capacity(self.keys.iter().len() + self.consume.len() + 2);
+        names.extend(self.keys.iter().copied().map(Name::Key));
         names.push(Name::Execution(self.execution.clone()));
         if let Some(resumed) = self.resume.as_ref().filter(|id| **id != self.execution) {
             names.push(Name::Execution(resumed.clone()));
         }
-        names.push(Name::Bucket(Bucket::of(&self.execution)));
+        names.extend(self.consume.iter().map(|one| Name::Use(one.digest)));
         names
     }
 
     /// What to read next, given what was found; may name again what was read.
     pub fn follows(&self, found: &Found) -> Vec<Name> {
         targets(&self.keys, found)
+    }
+
+    /// Whether some of what it takes is counted beside the contact's own.
+    pub fn has_shared(&self) -> bool {
+        self.charges.iter().any(|charge| is_shared(charge))
     }
 }
 
@@ -62,6 +89,8 @@ pub struct Admitted {
 pub enum AdmitAnswer {
     /// Go ahead.
     Admitted(Admitted),
+    /// What is the contact's is taken; go ahead once the shared limits have been taken, too.
+    Reserved(Execution),
     /// It ended before: answer with its outcome.
     Replay(Execution, Matched),
     /// Another executor has it.
@@ -70,17 +99,24 @@ pub enum AdmitAnswer {
     Unknown(Execution, Matched),
     /// The caller's key, at this place, stands for another request. Of which nothing is told.
     KeyReused(usize),
+    /// The single-use id at this place was used, by this execution if that is known.
+    Consumed(usize, Option<ExecutionId>),
+    /// The record of somebody who began and did not report back: find out what it means, then ask again.
+    Stuck(Execution),
 }
 
 /// Decides whether the request may go ahead.
-pub fn decide_admit(now: Timestamp, asked: &Admit, mut found: Found) -> Result<Decision<AdmitAnswer>, Refusal> {
+///
+/// With nothing found it decides for a request that was never seen, without knowing the time: all times are then
+/// counted from the write. The store checks that nothing is there and takes it in one stroke, or says what is there.
+pub fn decide_admit(now: Timestamp, asked: &Admit, found: &Found) -> Result<Decision<AdmitAnswer>, Refusal> {
     if asked.keys.has_caller() && asked.fingerprint.is_none() {
         return Err(Refusal::invalid_field("idempotency.fingerprint", "must be there for a key of kind CALLER"));
     }
     match &asked.resume {
         Some(id) => take_over(now, asked, id, found),
-        None => match found.take_execution(&asked.execution) {
-            Some(own) => repeat(now, asked, own),
+        None => match found.execution(&asked.execution).filter(|own| !own.was_denied_to(asked.operation)) {
+            Some(own) => repeat(now, asked, own.clone()),
             None => begin(now, asked, found),
         },
     }
@@ -91,71 +127,83 @@ fn repeat(now: Timestamp, asked: &Admit, own: Execution) -> Result<Decision<Admi
     if own.keys != asked.keys {
         return Err(Refusal::invalid_field("execution_id", "names an execution of another request; choose a new one"));
     }
-    if own.is_held_by(asked.operation) && own.standing(now) == Standing::Running {
+    let standing = own.standing(now);
+    Ok(Decision::plain(if own.is_held_by(asked.operation) && standing == Standing::Running {
         let resumed = own.token() > Token::FIRST;
-        return Ok(Decision::plain(AdmitAnswer::Admitted(Admitted { execution: own, resumed })));
-    }
-    Ok(Decision::plain(answer(now, own, Matched::Id)))
+        AdmitAnswer::Admitted(Admitted { execution: own, resumed })
+    } else if own.is_held_by(asked.operation) && standing == Standing::Reserving {
+        AdmitAnswer::Reserved(own)
+    } else {
+        answer(now, own, Matched::Id)
+    }))
 }
 
-fn begin(now: Timestamp, asked: &Admit, mut found: Found) -> Result<Decision<AdmitAnswer>, Refusal> {
-    match resolve(now, &asked.keys, asked.fingerprint, &found) {
-        Resolved::Reused { matched } => Ok(Decision::plain(AdmitAnswer::KeyReused(matched))),
+fn begin(now: Timestamp, asked: &Admit, found: &Found) -> Result<Decision<AdmitAnswer>, Refusal> {
+    let generation = match resolve(now, &asked.keys, asked.fingerprint, found) {
+        Resolved::Reused { matched } => return Ok(Decision::plain(AdmitAnswer::KeyReused(matched))),
         Resolved::Taken { execution, matched, links } => {
-            let execution = found.take_execution(&execution).ok_or_else(lost)?;
-            Ok(Decision::besides(answer(now, execution, matched), links))
+            let execution = found.execution(&execution).cloned().ok_or_else(lost)?;
+            return Ok(Decision::besides(answer(now, execution, matched), links));
         }
-        Resolved::Free { generation } => {
-            let execution = Execution::begin(
-                now,
-                Start {
-                    id: asked.execution.clone(),
-                    keys: asked.keys.clone(),
-                    generation,
-                    operation: asked.operation,
-                    lease: asked.lease,
-                    retain: asked.retain,
-                    intent: asked.intent.clone(),
-                },
-            );
-            let changes = creation(now, &execution, asked.fingerprint, &found);
-            Ok(Decision::with(AdmitAnswer::Admitted(Admitted { execution, resumed: false }), changes))
+        Resolved::Free { generation } => generation,
+    };
+    for (place, one) in asked.consume.iter().enumerate() {
+        if let Some(by) = found.used(&one.digest) {
+            return Ok(Decision::plain(AdmitAnswer::Consumed(place, by.cloned())));
         }
     }
+    let execution = Execution::begin(Start {
+        id: asked.execution.clone(),
+        keys: asked.keys.clone(),
+        generation,
+        operation: asked.operation,
+        lease: asked.lease,
+        retain: asked.retain,
+        intent: asked.intent.clone(),
+        charges: Held::all(asked.operation, &asked.charges, AT_WRITE).collect(),
+        consumed: asked.consume.iter().map(|one| one.digest).collect(),
+        epoch: asked.has_shared().then(|| asked.epoch.clone()),
+    });
+    Ok(creation(asked, execution))
 }
 
-/// A new execution, all its keys pointing to it, and its place in the contact's list.
-fn creation(now: Timestamp, execution: &Execution, fingerprint: Option<Fingerprint>, found: &Found) -> Vec<Change> {
+/// A new execution, all its keys pointing to it, what it uses up, and its place in the contact's list.
+fn creation(asked: &Admit, execution: Execution) -> Decision<AdmitAnswer> {
     let point = |key: &Key| {
-        let fingerprint = fingerprint.filter(|_| key.kind == KeyKind::Caller);
+        let fingerprint = asked.fingerprint.filter(|_| key.kind == KeyKind::Caller);
         let pointer = Pointer { execution: execution.id().clone(), fingerprint, floor: execution.generation() };
         // No end: it may become unknown, and then its keys stay taken. Settling gives them one.
         Change::pointer(*key, pointer, None)
     };
-    let mut changes: Vec<Change> = execution.keys.iter().map(point).collect();
-    let bucket = Bucket::of(execution.id());
-    let listing = found.listing(bucket).cloned().unwrap_or_default();
-    changes.push(Change {
-        name: Name::Bucket(bucket),
-        record: Record::Listing(listing.with(Entry { admitted: now, execution: execution.id().clone() })),
-        expires: Some(Listing::expires(now)),
-    });
+    let mut changes = Vec::with_capacity(asked.keys.iter().len() + asked.consume.len() + 1);
+    changes.extend(execution.keys.iter().map(point));
+    let used = |one: &SingleUse| Change::used(one.digest, Some(execution.id().clone()), one.expires);
+    changes.extend(asked.consume.iter().map(used));
     changes.push(Change::execution(execution.clone()));
-    changes
+    let shared = asked.has_shared();
+    let id = execution.id().clone();
+    let answer = if shared {
+        AdmitAnswer::Reserved(execution)
+    } else {
+        AdmitAnswer::Admitted(Admitted { execution, resumed: false })
+    };
+    let mut decision = Decision::with(answer, changes);
+    if !asked.charges.is_empty() {
+        decision = decision.counting(Counted::Charges);
+    }
+    if asked.listed {
+        decision = decision.listing(Listed::Begun(id.clone()));
+    }
+    if shared { decision.listing(Listed::Reserving(id, asked.lease.length())) } else { decision }
 }
 
-fn take_over(
-    now: Timestamp,
-    asked: &Admit,
-    id: &ExecutionId,
-    mut found: Found,
-) -> Result<Decision<AdmitAnswer>, Refusal> {
+fn take_over(now: Timestamp, asked: &Admit, id: &ExecutionId, found: &Found) -> Result<Decision<AdmitAnswer>, Refusal> {
     let mut links = Vec::new();
     if !asked.keys.is_empty() {
-        match resolve(now, &asked.keys, asked.fingerprint, &found) {
+        match resolve(now, &asked.keys, asked.fingerprint, found) {
             Resolved::Reused { matched } => return Ok(Decision::plain(AdmitAnswer::KeyReused(matched))),
             Resolved::Taken { execution, matched, links: mine } if execution != *id => {
-                let execution = found.take_execution(&execution).ok_or_else(lost)?;
+                let execution = found.execution(&execution).cloned().ok_or_else(lost)?;
                 return Ok(Decision::besides(answer(now, execution, matched), mine));
             }
             Resolved::Taken { links: mine, .. } => links = mine,
@@ -168,7 +216,7 @@ fn take_over(
             }
         }
     }
-    let Some(target) = found.take_execution(id) else {
+    let Some(target) = found.execution(id).cloned() else {
         return Err(Refusal::new(
             safeconduct_types::Reason::ExecutionUnknown,
             "there is no such execution to take over; ask again without resuming",
@@ -176,10 +224,10 @@ fn take_over(
     };
     if target.is_held_by(asked.operation) {
         // A repeat. Once the lease has lapsed it is no permission to act any more; another operation may take over.
-        let standing = target.standing(now);
-        return Ok(Decision::plain(match standing {
-            Standing::Running => AdmitAnswer::Admitted(Admitted { execution: target, resumed: true }),
-            Standing::Unknown | Standing::Completed | Standing::Released => answer(now, target, Matched::Id),
+        return Ok(Decision::plain(if target.standing(now) == Standing::Running {
+            AdmitAnswer::Admitted(Admitted { execution: target, resumed: true })
+        } else {
+            answer(now, target, Matched::Id)
         }));
     }
     match target.resume(now, asked.operation, asked.lease) {
@@ -193,9 +241,81 @@ fn take_over(
 
 fn answer(now: Timestamp, execution: Execution, matched: Matched) -> AdmitAnswer {
     match execution.standing(now) {
-        Standing::Running => AdmitAnswer::Running(execution, matched),
+        Standing::Stuck => AdmitAnswer::Stuck(execution),
+        Standing::Reserving | Standing::Running => AdmitAnswer::Running(execution, matched),
         Standing::Unknown => AdmitAnswer::Unknown(execution, matched),
         Standing::Completed | Standing::Released => AdmitAnswer::Replay(execution, matched),
+    }
+}
+
+/// A request that takes something and leaves no record of an execution: nothing is to be settled, and nothing comes
+/// back.
+#[derive(Clone, Debug)]
+pub struct Takes {
+    /// This operation; the same in a repeat.
+    pub operation: OperationId,
+    /// What it uses up.
+    pub consume: Vec<SingleUse>,
+    /// Whether the operation is remembered, so that a repeat takes nothing.
+    pub remembered: bool,
+}
+
+/// What it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakesAnswer {
+    /// All of it is taken.
+    Taken,
+    /// The single-use id at this place was used, by this execution if that is known.
+    Consumed(usize, Option<ExecutionId>),
+}
+
+impl Takes {
+    /// What to read.
+    pub fn reads(&self) -> Vec<Name> {
+        let operation = self.remembered.then_some(Name::Operation(self.operation));
+        operation.into_iter().chain(self.consume.iter().map(|one| Name::Use(one.digest))).collect()
+    }
+}
+
+/// Decides whether the request may take it.
+pub fn decide_takes(asked: &Takes, found: &Found) -> Decision<TakesAnswer> {
+    let operation = Name::Operation(asked.operation);
+    if found.get(&operation).is_some() {
+        return Decision::plain(TakesAnswer::Taken);
+    }
+    for (place, one) in asked.consume.iter().enumerate() {
+        if let Some(by) = found.used(&one.digest) {
+            return Decision::plain(TakesAnswer::Consumed(place, by.cloned()));
+        }
+    }
+    let mut changes: Vec<Change> =
+        asked.consume.iter().map(|one| Change::used(one.digest, None, one.expires)).collect();
+    if asked.remembered {
+        let record = Some(Record::Operation);
+        changes.push(Change { name: operation, record, expires: Some(AT_WRITE.after(BRIEF)) });
+    }
+    Decision::with(TakesAnswer::Taken, changes).counting(Counted::Charges)
+}
+
+impl AtWrite for TakesAnswer {
+    fn written(self, _: Timestamp) -> Self {
+        self
+    }
+}
+
+impl AtWrite for AdmitAnswer {
+    fn written(self, at: Timestamp) -> Self {
+        match self {
+            Self::Admitted(it) => Self::Admitted(Admitted { execution: it.execution.written(at), ..it }),
+            Self::Reserved(it) => Self::Reserved(it.written(at)),
+            // Found, not written.
+            Self::Replay(..)
+            | Self::Running(..)
+            | Self::Unknown(..)
+            | Self::KeyReused(_)
+            | Self::Consumed(..)
+            | Self::Stuck(_) => self,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// The shortest lease: below it, an ordinary pause of a process would read as a crash.
 pub const MIN_LEASE: Duration = Duration::from_secs(1);
 /// The longest lease: so long an execution may read as running after its executor died.
@@ -15,6 +17,13 @@ pub const DEFAULT_RETENTION: Duration = Duration::from_hours(72);
 pub const MAX_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// The most bytes of a sealed intent, checkpoint or outcome.
 pub const MAX_SEALED: usize = 256 * 1024;
+/// The most single-use ids of one request.
+pub const MAX_SINGLE_USE: usize = 4;
+/// How long a record is kept that only says that a request was denied, or that only remembers an operation.
+pub const BRIEF: Duration = Duration::from_mins(10);
+/// How long a released record is kept at least if it took from shared limits: what it took is returned by whoever meets
+/// the hold, who must be able to see that it was released.
+pub(crate) const SHARED_TOMBSTONE: Duration = Duration::from_hours(24);
 /// The most keys of one request.
 pub const MAX_KEYS: usize = 4;
 
@@ -97,17 +106,18 @@ impl fmt::Debug for Digest {
 }
 
 /// Bytes that only their owner can open: an intent, a checkpoint, an outcome; at most 256 KiB. Kept and handed back as
-/// they are; not printed.
+/// they are, never copied; not printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Sealed(Vec<u8>);
+pub struct Sealed(Bytes);
 
 impl Sealed {
     /// Takes the bytes over.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, BoundsError> {
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, BoundsError> {
+        let bytes = bytes.into();
         if bytes.len() <= MAX_SEALED { Ok(Self(bytes)) } else { Err(BoundsError("must have at most 256 KiB")) }
     }
 
-    pub(crate) const fn stored(bytes: Vec<u8>) -> Self {
+    pub(crate) const fn stored(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
@@ -117,8 +127,13 @@ impl Sealed {
     }
 
     /// The bytes, taken out.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Bytes {
         self.0
+    }
+
+    /// The bytes, shared.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
     }
 }
 
@@ -157,7 +172,7 @@ mod tests {
 
     #[test]
     fn sealed_bytes_and_digests_are_not_printed() {
-        let shown = format!("{:?} {:?}", Sealed::stored(b"hello".to_vec()), Digest::new([77; 32]));
+        let shown = format!("{:?} {:?}", Sealed::stored(Bytes::from_static(b"hello")), Digest::new([77; 32]));
         assert!(!shown.contains("104") && !shown.contains("77"), "{shown}");
     }
 }

@@ -1,27 +1,43 @@
 //! How records are stored: a version byte, a kind byte, then fields in order; numbers big-endian, texts and bytes with
 //! their length first. Read back strictly: what is left over, missing or unknown is an error, never a default.
+//!
+//! A time is a byte and a number: milliseconds since the epoch, or since the record was written. Whoever writes a record
+//! does not know when that will be; the store stamps it, and says so when the record is read.
 
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
 use safeconduct_types::{ExecutionId, OperationId, Timestamp};
 
 use crate::bounds::{Digest, Retention, Sealed};
+use crate::calendar::CalendarUnit;
 use crate::execution::{Execution, State, Token};
+use crate::held::Held;
+use crate::hold::Hold;
 use crate::key::{Fingerprint, Key, KeyKind, Keys};
-use crate::list::{Entry, Listing};
-use crate::record::{Pointer, Record};
+use crate::limit::{Cap, CapKind, Charge, Limit, LimitName, Rate, Scope, Shape, Unit, Window};
+use crate::record::{Pointer, Record, from_write};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const POINTER: u8 = 1;
 const EXECUTION: u8 = 2;
-const LISTING: u8 = 3;
+const USE: u8 = 3;
+const OPERATION: u8 = 4;
+const HOLD: u8 = 5;
+const CLOSED: u8 = 6;
 
-// State 1 is kept for RESERVING, which comes with limits that live in other slots.
+const RESERVING: u8 = 1;
 const RUNNING: u8 = 2;
 const COMPLETED: u8 = 3;
 const RELEASED: u8 = 4;
 const UNKNOWN: u8 = 5;
-// RUNNING that was taken over from somebody who knew something. Records without that keep their form.
+// RUNNING that was taken over from somebody who knew something.
 const RUNNING_KNOWN: u8 = 6;
+
+const RATE: u8 = 1;
+const COUNT: u8 = 2;
+const SUM: u8 = 3;
 
 const CALLER: u8 = 1;
 const SAME: u8 = 2;
@@ -37,9 +53,10 @@ pub enum CodecError {
     Damaged,
 }
 
-/// The bytes of a record.
+/// The bytes of a record of this crate. A mark has its own ([`crate::mark::encode`]).
 pub fn encode(record: &Record) -> Vec<u8> {
-    let mut to = Writer(vec![VERSION]);
+    let mut to = Writer(Vec::with_capacity(size(record)));
+    to.byte(VERSION);
     match record {
         Record::Pointer(pointer) => {
             to.byte(POINTER);
@@ -51,20 +68,25 @@ pub fn encode(record: &Record) -> Vec<u8> {
             to.byte(EXECUTION);
             write_execution(&mut to, execution);
         }
-        Record::Listing(listing) => {
-            to.byte(LISTING);
-            to.list(&listing.0, |to, entry| {
-                to.time(entry.admitted);
-                to.text(entry.execution.as_str());
-            });
+        Record::Use(by) => {
+            to.byte(USE);
+            to.optional(by.as_ref(), |to, by| to.text(by.as_str()));
         }
+        Record::Operation => to.byte(OPERATION),
+        Record::Hold(Hold::Open { execution, charges }) => {
+            to.byte(HOLD);
+            to.text(execution.as_str());
+            to.list(charges, write_held);
+        }
+        Record::Hold(Hold::Closed) => to.byte(CLOSED),
+        Record::Mark(mark) => return crate::mark::encode(mark),
     }
     to.0
 }
 
-/// The record that these bytes are.
-pub fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
-    let mut from = Reader(bytes);
+/// The record that these bytes are, written at that time.
+pub fn decode(bytes: &Bytes, written: Timestamp) -> Result<Record, CodecError> {
+    let mut from = Reader { rest: bytes.clone(), written };
     if from.byte()? != VERSION {
         return Err(CodecError::Version);
     }
@@ -75,12 +97,26 @@ pub fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
             floor: from.u32()?,
         }),
         EXECUTION => Record::Execution(Box::new(read_execution(&mut from)?)),
-        LISTING => Record::Listing(Listing(
-            from.list(|from| Ok(Entry { admitted: from.time()?, execution: from.execution_id()? }))?,
-        )),
+        USE => Record::Use(from.optional(Reader::execution_id)?),
+        OPERATION => Record::Operation,
+        HOLD => Record::Hold(Hold::Open { execution: from.execution_id()?, charges: from.list(read_held)? }),
+        CLOSED => Record::Hold(Hold::Closed),
         _ => return Err(CodecError::Damaged),
     };
-    if from.0.is_empty() { Ok(record) } else { Err(CodecError::Damaged) }
+    if from.rest.is_empty() { Ok(record) } else { Err(CodecError::Damaged) }
+}
+
+/// Enough room for the record in most cases.
+fn size(record: &Record) -> usize {
+    match record {
+        Record::Execution(it) => {
+            let sealed = [Some(it.intent()), it.checkpoint(), it.outcome()];
+            let sealed: usize = sealed.into_iter().flatten().map(|one| one.as_bytes().len()).sum();
+            384 + 200 * it.charges.len() + sealed
+        }
+        Record::Hold(Hold::Open { charges, .. }) => 128 + 200 * charges.len(),
+        Record::Pointer(_) | Record::Use(_) | Record::Operation | Record::Hold(_) | Record::Mark(_) => 128,
+    }
 }
 
 fn write_execution(to: &mut Writer, it: &Execution) {
@@ -103,7 +139,14 @@ fn write_execution(to: &mut Writer, it: &Execution) {
     to.u64(u64::try_from(it.retain.length().as_millis()).unwrap_or(u64::MAX));
     to.bytes(it.intent.as_bytes());
     to.optional(it.checkpoint.as_ref(), |to, sealed| to.bytes(sealed.as_bytes()));
+    to.list(&it.charges, write_held);
+    to.list(&it.consumed, |to, digest| to.raw(digest.as_bytes()));
     match &it.state {
+        State::Reserving { lease_ends, epoch } => {
+            to.byte(RESERVING);
+            to.time(*lease_ends);
+            to.text(epoch);
+        }
         State::Running { lease_ends, known: None } => {
             to.byte(RUNNING);
             to.time(*lease_ends);
@@ -135,7 +178,7 @@ fn write_execution(to: &mut Writer, it: &Execution) {
     }
 }
 
-fn read_execution(from: &mut Reader<'_>) -> Result<Execution, CodecError> {
+fn read_execution(from: &mut Reader) -> Result<Execution, CodecError> {
     Ok(Execution {
         id: from.execution_id()?,
         keys: Keys::stored(from.list(|from| {
@@ -156,7 +199,10 @@ fn read_execution(from: &mut Reader<'_>) -> Result<Execution, CodecError> {
         retain: Retention::parse(std::time::Duration::from_millis(from.u64()?)).map_err(|_| CodecError::Damaged)?,
         intent: from.sealed()?,
         checkpoint: from.optional(Reader::sealed)?,
+        charges: from.list(read_held)?,
+        consumed: from.list(Reader::digest)?,
         state: match from.byte()? {
+            RESERVING => State::Reserving { lease_ends: from.time()?, epoch: from.text()?.into() },
             RUNNING => State::Running { lease_ends: from.time()?, known: None },
             RUNNING_KNOWN => State::Running { lease_ends: from.time()?, known: Some(from.sealed()?) },
             COMPLETED => {
@@ -173,6 +219,99 @@ fn read_execution(from: &mut Reader<'_>) -> Result<Execution, CodecError> {
             _ => return Err(CodecError::Damaged),
         },
     })
+}
+
+fn write_held(to: &mut Writer, it: &Held) {
+    to.raw(it.by.as_bytes());
+    to.byte(it.place);
+    write_charge(to, &it.charge);
+    to.number(it.amount);
+    to.time(it.at);
+}
+
+fn read_held(from: &mut Reader) -> Result<Held, CodecError> {
+    Ok(Held {
+        by: from.operation()?,
+        place: from.byte()?,
+        charge: Arc::new(read_charge(from)?),
+        amount: from.number()?,
+        at: from.time()?,
+    })
+}
+
+fn write_charge(to: &mut Writer, charge: &Charge) {
+    let limit = charge.limit();
+    to.text(limit.name.as_str());
+    match &limit.scope {
+        Scope::Family(family) => to.text(family.as_str()),
+        Scope::Workspace => to.text(""),
+    }
+    to.flag(limit.per_contact);
+    to.optional(limit.dimensions.as_ref(), |to, digest| to.raw(digest.as_bytes()));
+    match &limit.shape {
+        Shape::Rate(rate) => {
+            to.byte(RATE);
+            to.number(rate.permits());
+            to.number(rate.period_us());
+            to.number(rate.burst());
+        }
+        Shape::Cap(cap) => {
+            to.byte(match cap.kind() {
+                CapKind::Count => COUNT,
+                CapKind::Sum => SUM,
+            });
+            match cap.window() {
+                Window::Calendar(unit, zone) => {
+                    to.text(unit.as_str());
+                    to.text(zone.name());
+                }
+                Window::Rolling(length_ms) => {
+                    to.text("");
+                    to.number(*length_ms);
+                }
+            }
+            // The other units' maxima are nothing to this charge.
+            to.number(charge.max());
+        }
+    }
+    to.number(charge.amount());
+    to.text(charge.unit().as_str());
+}
+
+fn read_charge(from: &mut Reader) -> Result<Charge, CodecError> {
+    let name = parsed(LimitName::parse(&from.text()?))?;
+    let family = from.text()?;
+    let scope = if family.is_empty() { Scope::Workspace } else { Scope::Family(parsed(family.parse())?) };
+    let per_contact = from.flag()?;
+    let dimensions = from.optional(Reader::digest)?;
+    let (kind, window, max) = match from.byte()? {
+        RATE => {
+            let rate = parsed(Rate::parse(from.number()?, from.number()?, from.number()?))?;
+            let limit = Limit { name, scope, per_contact, dimensions, shape: Shape::Rate(rate) };
+            return parsed(Charge::parse(limit, from.number()?, parsed(Unit::parse(&from.text()?))?));
+        }
+        kind @ (COUNT | SUM) => {
+            let kind = if kind == COUNT { CapKind::Count } else { CapKind::Sum };
+            let unit = from.text()?;
+            let window = if unit.is_empty() {
+                parsed(Window::rolling(from.number()?))?
+            } else {
+                let unit = CalendarUnit::parse(&unit).ok_or(CodecError::Damaged)?;
+                parsed(Window::calendar(unit, &from.text()?))?
+            };
+            (kind, window, from.number()?)
+        }
+        _ => return Err(CodecError::Damaged),
+    };
+    let amount = from.number()?;
+    let unit = parsed(Unit::parse(&from.text()?))?;
+    let cap = parsed(Cap::parse(kind, window, vec![(unit.clone(), max)]))?;
+    let limit = Limit { name, scope, per_contact, dimensions, shape: Shape::Cap(cap) };
+    parsed(Charge::parse(limit, amount, unit))
+}
+
+fn parsed<T, E>(result: Result<T, E>) -> Result<T, CodecError> {
+    result.map_err(|_| CodecError::Damaged)
 }
 
 struct Writer(Vec<u8>);
@@ -194,8 +333,14 @@ impl Writer {
         self.raw(&number.to_be_bytes());
     }
 
+    fn number(&mut self, number: i64) {
+        self.raw(&number.to_be_bytes());
+    }
+
     fn time(&mut self, time: Timestamp) {
-        self.raw(&time.as_millis().to_be_bytes());
+        let from_write = from_write(time);
+        self.flag(from_write.is_some());
+        self.number(from_write.unwrap_or(time.as_millis()));
     }
 
     fn raw(&mut self, bytes: &[u8]) {
@@ -231,17 +376,23 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader {
+    rest: Bytes,
+    written: Timestamp,
+}
 
-impl<'a> Reader<'a> {
-    fn raw(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(CodecError::Damaged)?;
-        self.0 = rest;
-        Ok(taken)
+impl Reader {
+    fn raw(&mut self, length: usize) -> Result<Bytes, CodecError> {
+        if length > self.rest.len() {
+            return Err(CodecError::Damaged);
+        }
+        Ok(self.rest.split_to(length))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
-        self.raw(N)?.try_into().map_err(|_| CodecError::Damaged)
+        let array = *self.rest.first_chunk().ok_or(CodecError::Damaged)?;
+        self.rest.advance(N);
+        Ok(array)
     }
 
     fn byte(&mut self) -> Result<u8, CodecError> {
@@ -264,8 +415,15 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    fn number(&mut self) -> Result<i64, CodecError> {
+        self.array().map(i64::from_be_bytes)
+    }
+
     fn time(&mut self) -> Result<Timestamp, CodecError> {
-        self.array().map(i64::from_be_bytes).map(Timestamp::from_millis)
+        let from_write = self.flag()?;
+        let millis = self.number()?;
+        let base = if from_write { self.written.as_millis() } else { 0 };
+        Ok(Timestamp::from_millis(base.saturating_add(millis)))
     }
 
     fn digest(&mut self) -> Result<Digest, CodecError> {
@@ -276,17 +434,22 @@ impl<'a> Reader<'a> {
         self.array().map(OperationId::from_bytes)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+    fn bytes(&mut self) -> Result<Bytes, CodecError> {
         let length = self.u32()?;
         self.raw(usize::try_from(length).map_err(|_| CodecError::Damaged)?)
     }
 
     fn sealed(&mut self) -> Result<Sealed, CodecError> {
-        self.bytes().map(|bytes| Sealed::stored(bytes.to_vec()))
+        // Shares the store's buffer: nothing is copied.
+        self.bytes().map(Sealed::stored)
+    }
+
+    fn text(&mut self) -> Result<String, CodecError> {
+        String::from_utf8(self.bytes()?.into()).map_err(|_| CodecError::Damaged)
     }
 
     fn execution_id(&mut self) -> Result<ExecutionId, CodecError> {
-        std::str::from_utf8(self.bytes()?).ok().and_then(|text| text.parse().ok()).ok_or(CodecError::Damaged)
+        std::str::from_utf8(&self.bytes()?).ok().and_then(|text| text.parse().ok()).ok_or(CodecError::Damaged)
     }
 
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, CodecError>) -> Result<Option<T>, CodecError> {

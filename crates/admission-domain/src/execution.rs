@@ -1,9 +1,14 @@
 //! The life of an execution's record.
 
+use std::sync::Arc;
+
 use safeconduct_types::{ExecutionId, OperationId, Timestamp};
 
-use crate::bounds::{Lease, Retention, Sealed};
+use crate::bounds::{BRIEF, Digest, Lease, Retention, SHARED_TOMBSTONE, Sealed};
+use crate::held::{Adjusted, Held};
 use crate::key::Keys;
+use crate::limit::Charge;
+use crate::record::{AT_WRITE, AtWrite, known};
 
 /// How many operations of the present holder are remembered, so that a late copy of one changes nothing.
 const REMEMBERED: usize = 8;
@@ -42,6 +47,17 @@ pub enum NotSettled {
     /// The execution was taken over, so an earlier executor may have acted; that the later one did nothing does not
     /// say that nothing happened.
     InDoubt,
+    /// It is told what a charge really was, and there is no such charge, or it can't be counted otherwise.
+    NoSuchCharge(usize),
+}
+
+/// What was really used of a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actual {
+    /// Its place among the charges of the execution: those of its admission, then those of each extension.
+    pub index: usize,
+    /// How much; not negative.
+    pub amount: i64,
 }
 
 /// How an executor says that an execution ended.
@@ -53,6 +69,8 @@ pub enum Settlement {
         outcome: Sealed,
         /// How long it is kept; absent: as said when it was admitted.
         retain: Option<Retention>,
+        /// Charges that turned out other than they were reserved.
+        actual: Vec<Actual>,
     },
     /// Nothing happened. Frees the keys.
     Released {
@@ -65,6 +83,8 @@ pub enum Settlement {
         /// Whether it was found out that no earlier executor did anything either. Asked only of an execution that was
         /// taken over.
         doubt_resolved: bool,
+        /// Whether an operator frees the keys of one that is completed.
+        free_completed: bool,
     },
     /// It can't be known whether something happened. Keeps all keys, for ever.
     Unknown {
@@ -76,6 +96,13 @@ pub enum Settlement {
 /// Where the record is in its life. Final states carry when they began, by which operation, and when they end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
+    /// What belongs to the contact is taken, shared limits are not yet. Nothing was promised.
+    Reserving {
+        /// From here on whoever meets it finds out whether the promise was made all the same.
+        lease_ends: Timestamp,
+        /// The history of the store that has the shared limits, as it was known before.
+        epoch: Box<str>,
+    },
     /// An executor acts, until the lease lapses at least.
     Running {
         /// From here on it reads as unknown, and others may take over.
@@ -118,6 +145,10 @@ pub enum State {
 /// What the record says at a given time: the state, with a lapsed lease read as what it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// Somebody is about to make it run.
+    Reserving,
+    /// Somebody was about to, and has not reported back: whether it may run is to be found out.
+    Stuck,
     /// An executor holds the lease.
     Running,
     /// Nobody holds it, and what happened is not known.
@@ -131,8 +162,8 @@ pub enum Standing {
 /// What an operation made of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// This, which is to be stored.
-    To(Execution),
+    /// This, which is to be stored; with it, these charges turn out otherwise.
+    To(Execution, Vec<Adjusted>),
     /// Nothing: the operation had been applied before.
     Nowhere(Execution),
 }
@@ -152,6 +183,8 @@ pub struct Execution {
     pub(crate) retain: Retention,
     pub(crate) intent: Sealed,
     pub(crate) checkpoint: Option<Sealed>,
+    pub(crate) charges: Vec<Held>,
+    pub(crate) consumed: Vec<Digest>,
     pub(crate) state: State,
 }
 
@@ -164,10 +197,16 @@ pub(crate) struct Start {
     pub(crate) lease: Lease,
     pub(crate) retain: Retention,
     pub(crate) intent: Sealed,
+    pub(crate) charges: Vec<Held>,
+    pub(crate) consumed: Vec<Digest>,
+    /// The history of the store of the shared limits, if some are to be taken.
+    pub(crate) epoch: Option<Box<str>>,
 }
 
 impl Execution {
-    pub(crate) fn begin(now: Timestamp, start: Start) -> Self {
+    /// Begins when it is written.
+    pub(crate) fn begin(start: Start) -> Self {
+        let lease_ends = AT_WRITE.after(start.lease.length());
         Self {
             id: start.id,
             keys: start.keys,
@@ -175,14 +214,55 @@ impl Execution {
             token: Token::FIRST,
             holder: start.operation,
             recent: Vec::new(),
-            admitted: now,
-            changed: now,
+            admitted: AT_WRITE,
+            changed: AT_WRITE,
             revision: 1,
             retain: start.retain,
             intent: start.intent,
             checkpoint: None,
-            state: State::Running { lease_ends: now.after(start.lease.length()), known: None },
+            charges: start.charges,
+            consumed: start.consumed,
+            state: match start.epoch {
+                Some(epoch) => State::Reserving { lease_ends, epoch },
+                None => State::Running { lease_ends, known: None },
+            },
         }
+    }
+
+    fn known(mut self, at: Timestamp) -> Self {
+        self.admitted = known(self.admitted, at);
+        self.changed = known(self.changed, at);
+        for held in &mut self.charges {
+            held.at = known(held.at, at);
+        }
+        match &mut self.state {
+            State::Reserving { lease_ends, .. } | State::Running { lease_ends, .. } => {
+                *lease_ends = known(*lease_ends, at);
+            }
+            State::Completed { expires, .. } | State::Released { expires, .. } => *expires = known(*expires, at),
+            State::Unknown { .. } => {}
+        }
+        self
+    }
+
+    /// The charges, in the order in which they were taken.
+    pub fn charges(&self) -> &[Held] {
+        &self.charges
+    }
+
+    /// Whether some of its charges are to limits that are shared over contacts.
+    pub fn has_shared(&self) -> bool {
+        self.charges.iter().any(Held::is_shared)
+    }
+
+    /// The keys that lead to it.
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The single-use ids that it used up.
+    pub fn consumed(&self) -> &[Digest] {
+        &self.consumed
     }
 
     /// The execution's id.
@@ -200,6 +280,7 @@ impl Execution {
         match &self.state {
             State::Released { bytes_sent: true, .. } => self.generation.saturating_add(1),
             State::Released { bytes_sent: false, .. }
+            | State::Reserving { .. }
             | State::Running { .. }
             | State::Completed { .. }
             | State::Unknown { .. } => self.generation,
@@ -247,13 +328,14 @@ impl Execution {
             State::Completed { outcome, .. } => Some(outcome),
             State::Released { outcome, .. } | State::Unknown { outcome, .. } => outcome.as_ref(),
             State::Running { known, .. } => known.as_ref(),
+            State::Reserving { .. } => None,
         }
     }
 
     /// When the lease lapses, or lapsed; only of one that nobody has settled.
     pub const fn lease_ends(&self) -> Option<Timestamp> {
         match self.state {
-            State::Running { lease_ends, .. } => Some(lease_ends),
+            State::Reserving { lease_ends, .. } | State::Running { lease_ends, .. } => Some(lease_ends),
             State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => None,
         }
     }
@@ -261,7 +343,7 @@ impl Execution {
     /// When the record is forgotten. What is not final never is.
     pub const fn expires(&self) -> Option<Timestamp> {
         match self.state {
-            State::Running { .. } | State::Unknown { .. } => None,
+            State::Reserving { .. } | State::Running { .. } | State::Unknown { .. } => None,
             State::Completed { expires, .. } | State::Released { expires, .. } => Some(expires),
         }
     }
@@ -269,6 +351,8 @@ impl Execution {
     /// What the record says at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         match self.state {
+            State::Reserving { lease_ends, .. } if now < lease_ends => Standing::Reserving,
+            State::Reserving { .. } => Standing::Stuck,
             State::Running { lease_ends, .. } if now < lease_ends => Standing::Running,
             // A lapsed lease says that nobody reported back, not that nothing happened.
             State::Running { .. } | State::Unknown { .. } => Standing::Unknown,
@@ -282,7 +366,12 @@ impl Execution {
         self.holder == operation
     }
 
-    /// Lets the holder act for longer, and keeps its checkpoint. Never shortens a lease.
+    /// Whether this operation began it, was denied by a shared limit and took everything back: as if it had not begun.
+    pub(crate) fn was_denied_to(&self, operation: OperationId) -> bool {
+        self.holder == operation && matches!(self.state, State::Released { settled_by, .. } if settled_by == operation)
+    }
+
+    /// Lets the holder act for longer, keeps its checkpoint and takes further charges. Never shortens a lease.
     pub(crate) fn extend(
         self,
         now: Timestamp,
@@ -290,34 +379,74 @@ impl Execution {
         operation: OperationId,
         lease: Option<Lease>,
         checkpoint: Option<Sealed>,
+        charges: &[Arc<Charge>],
     ) -> Result<Moved, LeaseLost> {
         if token != self.token {
             return Err(LeaseLost);
         }
-        match &self.state {
-            // RUNNING: extend, settle; once lapsed, resume.
-            State::Running { lease_ends, known } => {
-                if self.recent.contains(&operation) {
-                    return Ok(Moved::Nowhere(self));
-                }
-                let lease_ends = lease.map_or(*lease_ends, |lease| (*lease_ends).max(now.after(lease.length())));
-                let state = State::Running { lease_ends, known: known.clone() };
-                let mut next = self.move_to(now, state);
-                next.remember(operation);
-                if checkpoint.is_some() {
-                    next.checkpoint = checkpoint;
-                }
-                Ok(Moved::To(next))
-            }
+        let (lease_ends, known) = match &self.state {
+            // RESERVING: whoever has the token was promised. RUNNING: extend, settle; once lapsed, resume.
+            State::Reserving { lease_ends, .. } => (*lease_ends, None),
+            State::Running { lease_ends, known } => (*lease_ends, known.clone()),
             // COMPLETED, RELEASED: nothing any more. UNKNOWN: settle, resume; its executor gave the lease back.
-            State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => Err(LeaseLost),
+            State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => return Err(LeaseLost),
+        };
+        if self.recent.contains(&operation) {
+            return Ok(Moved::Nowhere(self));
         }
+        let lease_ends = match lease {
+            Some(lease) if now.after(lease.length()) > lease_ends => AT_WRITE.after(lease.length()),
+            Some(_) | None => lease_ends,
+        };
+        let mut next = self.move_to(State::Running { lease_ends, known });
+        next.remember(operation);
+        next.charges.extend(Held::all(operation, charges, AT_WRITE));
+        if checkpoint.is_some() {
+            next.checkpoint = checkpoint;
+        }
+        Ok(Moved::To(next, Vec::new()))
+    }
+
+    /// Takes back the charges of an extension that was denied elsewhere; the rest of it stands.
+    pub(crate) fn withdraw(self, operation: OperationId) -> Moved {
+        let (mut mine, rest): (Vec<Held>, Vec<Held>) =
+            self.charges.iter().cloned().partition(|held| held.by == operation);
+        let running = matches!(self.state, State::Running { .. });
+        if mine.is_empty() || !running || self.holder == operation {
+            return Moved::Nowhere(self);
+        }
+        let back = mine.iter_mut().filter(|held| !held.is_shared()).filter_map(|held| held.recount(0)).collect();
+        let state = self.state.clone();
+        let mut next = self.move_to(state);
+        next.charges = rest;
+        // Asked again, it is another extension.
+        next.recent.retain(|one| *one != operation);
+        Moved::To(next, back)
+    }
+
+    /// What became of one that was reserving: `promised`, and then it runs until its lease ends, if that has not ended
+    /// already; or nothing, and all that it took is given back.
+    pub(crate) fn resolve(self, operation: OperationId, promised: bool) -> Moved {
+        let State::Reserving { lease_ends, .. } = self.state else { return Moved::Nowhere(self) };
+        if promised {
+            return Moved::To(self.move_to(State::Running { lease_ends, known: None }), Vec::new());
+        }
+        // Nothing came of it, so it need not be found; but the count of generations is its keys' until they end.
+        let keep = if self.generation > 0 { self.retain.length() } else { BRIEF };
+        let mut next = self.move_to(State::Released {
+            bytes_sent: false,
+            outcome: None,
+            keep_for_caller_key: false,
+            settled_by: operation,
+            expires: AT_WRITE.after(keep),
+        });
+        let back = next.recount(|_| Some(0));
+        Moved::To(next, back)
     }
 
     /// Ends it as the holder says. Counts also when late, as long as nobody has taken over.
     pub(crate) fn settle(
         self,
-        now: Timestamp,
         token: Token,
         operation: OperationId,
         settlement: Settlement,
@@ -326,8 +455,15 @@ impl Execution {
             return Err(NotSettled::LeaseLost);
         }
         match self.state {
-            // RUNNING: extend, settle; once lapsed, resume.
-            State::Running { .. } => self.end(now, operation, settlement),
+            // RESERVING: whoever has the token was promised. RUNNING: extend, settle; once lapsed, resume.
+            State::Reserving { .. } | State::Running { .. } => self.end(operation, settlement),
+            // COMPLETED: an operator may free its keys.
+            State::Completed { settled_by, .. }
+                if settled_by != operation
+                    && matches!(settlement, Settlement::Released { free_completed: true, .. }) =>
+            {
+                self.end(operation, settlement)
+            }
             // COMPLETED, RELEASED: nothing any more. The first word stands; saying it again is no second one.
             State::Completed { settled_by, .. } | State::Released { settled_by, .. } => {
                 if settled_by == operation {
@@ -342,7 +478,7 @@ impl Execution {
                 if settled_by == operation || learned_nothing {
                     Ok(Moved::Nowhere(self))
                 } else {
-                    self.end(now, operation, settlement)
+                    self.end(operation, settlement)
                 }
             }
         }
@@ -356,13 +492,17 @@ impl Execution {
             // RUNNING, lapsed; UNKNOWN: resume.
             Standing::Unknown => {
                 let known = self.outcome().cloned();
-                let mut next = self.move_to(now, State::Running { lease_ends: now.after(lease.length()), known });
+                let mut next = self.move_to(State::Running { lease_ends: AT_WRITE.after(lease.length()), known });
                 next.token = next.token.next();
                 next.holder = operation;
                 next.recent.clear();
                 Ok(next)
             }
-            Standing::Running | Standing::Completed | Standing::Released => Err(self),
+            Standing::Reserving
+            | Standing::Stuck
+            | Standing::Running
+            | Standing::Completed
+            | Standing::Released => Err(self),
         }
     }
 
@@ -371,33 +511,67 @@ impl Execution {
         self.token > Token::FIRST
     }
 
-    fn end(self, now: Timestamp, settled_by: OperationId, settlement: Settlement) -> Result<Moved, NotSettled> {
+    fn end(self, settled_by: OperationId, settlement: Settlement) -> Result<Moved, NotSettled> {
+        let mut actuals = Vec::new();
+        let mut free = false;
         let state = match settlement {
-            Settlement::Completed { outcome, retain } => {
+            Settlement::Completed { outcome, retain, actual } => {
                 let retain = retain.unwrap_or(self.retain);
-                State::Completed { outcome, settled_by, expires: now.after(retain.length()) }
+                actuals = self.amounts(&actual)?;
+                State::Completed { outcome, settled_by, expires: AT_WRITE.after(retain.length()) }
             }
-            Settlement::Released { doubt_resolved: false, .. } if self.was_taken_over() => {
+            Settlement::Released { doubt_resolved: false, free_completed: false, .. } if self.was_taken_over() => {
                 return Err(NotSettled::InDoubt);
             }
-            Settlement::Released { bytes_sent, outcome, keep_for_caller_key, .. } => State::Released {
-                bytes_sent,
-                // Without an outcome there is nothing to replay.
-                keep_for_caller_key: keep_for_caller_key && outcome.is_some(),
-                outcome,
-                settled_by,
-                expires: now.after(self.retain.length()),
-            },
+            Settlement::Released { bytes_sent, outcome, keep_for_caller_key, .. } => {
+                free = true;
+                let shared = if self.has_shared() { SHARED_TOMBSTONE } else { std::time::Duration::ZERO };
+                State::Released {
+                    bytes_sent,
+                    // Without an outcome there is nothing to replay.
+                    keep_for_caller_key: keep_for_caller_key && outcome.is_some(),
+                    outcome,
+                    settled_by,
+                    expires: AT_WRITE.after(self.retain.length().max(shared)),
+                }
+            }
             Settlement::Unknown { outcome } => {
                 State::Unknown { outcome: outcome.or_else(|| self.outcome().cloned()), settled_by }
             }
         };
-        Ok(Moved::To(self.move_to(now, state)))
+        let mut next = self.move_to(state);
+        let changed = next.recount(|index| if free { Some(0) } else { actuals.get(index).copied() });
+        Ok(Moved::To(next, changed))
     }
 
-    fn move_to(mut self, now: Timestamp, state: State) -> Self {
+    /// What each charge is, given what some of them really were.
+    fn amounts(&self, actual: &[Actual]) -> Result<Vec<i64>, NotSettled> {
+        let mut amounts: Vec<i64> = self.charges.iter().map(|held| held.amount).collect();
+        for one in actual {
+            let reserved = self.charges.get(one.index).is_some_and(Held::is_reserved);
+            match amounts.get_mut(one.index) {
+                Some(amount) if reserved && one.amount >= 0 => *amount = one.amount,
+                Some(_) | None => return Err(NotSettled::NoSuchCharge(one.index)),
+            }
+        }
+        Ok(amounts)
+    }
+
+    /// Counts every charge as `amount` says; what that changes of the contact's own counters. What it changes of
+    /// shared ones is found out from the hold.
+    fn recount(&mut self, amount: impl Fn(usize) -> Option<i64>) -> Vec<Adjusted> {
+        let mut changed = Vec::new();
+        for (index, held) in self.charges.iter_mut().enumerate() {
+            let shared = held.is_shared();
+            let adjusted = amount(index).and_then(|amount| held.recount(amount));
+            changed.extend(adjusted.filter(|_| !shared));
+        }
+        changed
+    }
+
+    fn move_to(mut self, state: State) -> Self {
         self.state = state;
-        self.changed = now;
+        self.changed = AT_WRITE;
         self.revision = self.revision.saturating_add(1);
         self
     }
@@ -407,6 +581,12 @@ impl Execution {
             self.recent.remove(0);
         }
         self.recent.push(operation);
+    }
+}
+
+impl AtWrite for Execution {
+    fn written(self, at: Timestamp) -> Self {
+        self.known(at)
     }
 }
 

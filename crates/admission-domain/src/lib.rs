@@ -25,15 +25,25 @@
 
 mod admit;
 mod bounds;
+pub mod calendar;
 mod codec;
+pub mod envoy;
 mod execution;
 mod extend;
+mod held;
+mod hold;
 mod key;
+pub mod limit;
 mod list;
 mod lookup;
+pub mod mark;
+pub mod meter;
 mod record;
 mod resolve;
 mod settle;
+pub mod step;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 #[cfg(test)]
 mod fixture;
@@ -44,17 +54,23 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{Admit, AdmitAnswer, Admitted, decide_admit};
+pub use admit::{
+    Admit, AdmitAnswer, Admitted, SingleUse, Takes, TakesAnswer, decide_admit, decide_takes,
+};
 pub use bounds::{
-    BoundsError, DEFAULT_RETENTION, Digest, Lease, MAX_KEYS, MAX_LEASE, MAX_RETENTION, MAX_SEALED, MIN_LEASE,
-    MIN_RETENTION, Retention, Sealed,
+    BRIEF, BoundsError, DEFAULT_RETENTION, Digest, Lease, MAX_KEYS, MAX_LEASE, MAX_RETENTION, MAX_SEALED,
+    MAX_SINGLE_USE, MIN_LEASE, MIN_RETENTION, Retention, Sealed,
 };
 pub use codec::{CodecError, decode, encode};
-pub use execution::{Execution, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
-pub use extend::{Extend, Extended, decide_extend};
+pub use execution::{Actual, Execution, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
+pub use extend::{Extend, Extended, decide_extend, decide_withdraw};
+pub use held::{Adjusted, Held, is_shared};
+pub use hold::{
+    Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads,
+};
 pub use key::{Fingerprint, Key, KeyKind, Keys};
-pub use list::{BUCKETS, Bucket, Entry, Listing, Position, entries};
+pub use list::{Entry, LISTED_FOR};
 pub use lookup::{Lookup, LookupAnswer, Target, decide_lookup};
-pub use record::{Change, Decision, Found, Name, Pointer, Record};
+pub use record::{AT_WRITE, AtWrite, Change, Counted, Decision, Found, Listed, Name, Pointer, Record, from_write};
 pub use resolve::Matched;
-pub use settle::{Settle, Settled, decide_settle};
+pub use settle::{Resolve, Settle, Settled, decide_resolve, decide_settle, parts};

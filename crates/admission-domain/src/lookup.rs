@@ -4,7 +4,7 @@ use safeconduct_types::{ExecutionId, Refusal, Timestamp};
 
 use crate::execution::{Execution, Standing};
 use crate::key::{Fingerprint, Keys};
-use crate::record::{Decision, Found, Name};
+use crate::record::{AtWrite, Decision, Found, Name};
 use crate::resolve::{Matched, Resolved, resolve, targets};
 
 /// What to look for.
@@ -59,21 +59,24 @@ pub enum LookupAnswer {
     Unknown(Execution, Matched),
     /// The caller's key, at this place, stands for another request. Of which nothing is told.
     KeyReused(usize),
+    /// The record of somebody who began and did not report back: find out what it means, then ask again.
+    Stuck(Execution),
 }
 
 /// Says what is known of a request. Nothing is admitted by it; a free caller's key may be linked to what was found.
-pub fn decide_lookup(now: Timestamp, asked: &Lookup, mut found: Found) -> Result<Decision<LookupAnswer>, Refusal> {
+pub fn decide_lookup(now: Timestamp, asked: &Lookup, found: &Found) -> Result<Decision<LookupAnswer>, Refusal> {
     match &asked.target {
-        Target::Execution(id) => Ok(Decision::plain(match found.take_execution(id) {
-            Some(execution) => answer(now, execution, Matched::Id),
+        Target::Execution(id) => Ok(Decision::plain(match found.execution(id) {
+            Some(execution) => answer(now, execution.clone(), Matched::Id),
             None => LookupAnswer::Absent,
         })),
-        Target::Keys { keys, fingerprint } => match resolve(now, keys, *fingerprint, &found) {
+        Target::Keys { keys, fingerprint } => match resolve(now, keys, *fingerprint, found) {
             Resolved::Free { .. } => Ok(Decision::plain(LookupAnswer::Absent)),
             Resolved::Reused { matched } => Ok(Decision::plain(LookupAnswer::KeyReused(matched))),
             Resolved::Taken { execution, matched, links } => {
                 let execution = found
-                    .take_execution(&execution)
+                    .execution(&execution)
+                    .cloned()
                     .ok_or_else(|| Refusal::internal("an execution that a key led to was not at hand"))?;
                 Ok(Decision::besides(answer(now, execution, matched), links))
             }
@@ -81,9 +84,17 @@ pub fn decide_lookup(now: Timestamp, asked: &Lookup, mut found: Found) -> Result
     }
 }
 
+impl AtWrite for LookupAnswer {
+    fn written(self, _: Timestamp) -> Self {
+        // Found, not written.
+        self
+    }
+}
+
 fn answer(now: Timestamp, execution: Execution, matched: Matched) -> LookupAnswer {
     match execution.standing(now) {
-        Standing::Running => LookupAnswer::Running(execution, matched),
+        Standing::Stuck => LookupAnswer::Stuck(execution),
+        Standing::Reserving | Standing::Running => LookupAnswer::Running(execution, matched),
         Standing::Unknown => LookupAnswer::Unknown(execution, matched),
         Standing::Completed | Standing::Released => LookupAnswer::Replay(execution, matched),
     }

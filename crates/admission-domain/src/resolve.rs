@@ -5,7 +5,7 @@ use safeconduct_types::{ExecutionId, Timestamp};
 use crate::bounds::MAX_RETENTION;
 use crate::execution::{Execution, Standing, State};
 use crate::key::{Fingerprint, Key, KeyKind, Keys};
-use crate::record::{Change, Found, Name, Pointer};
+use crate::record::{AT_WRITE, Change, Found, Name, Pointer};
 
 /// How an execution was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) fn resolve(now: Timestamp, keys: &Keys, fingerprint: Option<Fingerpri
 /// Whether an execution answers for a key of this kind, or leaves it free.
 fn counts(execution: &Execution, kind: KeyKind) -> bool {
     match execution.state() {
-        State::Running { .. } | State::Completed { .. } | State::Unknown { .. } => true,
+        State::Reserving { .. } | State::Running { .. } | State::Completed { .. } | State::Unknown { .. } => true,
         State::Released { keep_for_caller_key, .. } => *keep_for_caller_key && kind == KeyKind::Caller,
     }
 }
@@ -102,7 +102,9 @@ fn link(now: Timestamp, key: Key, fingerprint: Fingerprint, floor: u32, to: &Exe
     let expires = match to.standing(now) {
         Standing::Completed | Standing::Released => to.expires(),
         // When it ends is not known yet. A link that is gone is made again by whoever asks with the same inputs.
-        Standing::Running | Standing::Unknown => Some(now.after(MAX_RETENTION)),
+        Standing::Reserving | Standing::Stuck | Standing::Running | Standing::Unknown => {
+            Some(AT_WRITE.after(MAX_RETENTION))
+        }
     };
     Change::pointer(key, pointer, expires)
 }

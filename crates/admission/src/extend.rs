@@ -1,15 +1,19 @@
 //! An executor is still at it.
 
-use safeconduct_admission_domain::decide_extend;
+use safeconduct_admission_domain::{Execution, Extend, Found, decide_extend, decide_withdraw};
 use safeconduct_proto::admission::v1 as proto;
 use safeconduct_proto::admission::v1::extend_response::Decision;
-use safeconduct_service::wire::to_timestamp;
-use safeconduct_types::Refusal;
+use safeconduct_service::wire::{to_mark, to_timestamp};
+use safeconduct_types::{Reason, Refusal};
 use tracing::Span;
 
 use crate::Admission;
+use crate::counts::{Split, to_all, to_denied};
+use crate::ledger::{Asked, Page, Ruled, refusal};
 use crate::settle::somebody_elses;
-use crate::wire::parse_extend;
+use crate::shared::{Shared, no_more};
+use crate::view::View;
+use crate::wire::{Checks, parse_extend};
 
 impl Admission {
     #[tracing::instrument(
@@ -26,19 +30,90 @@ impl Admission {
         if !parsed.owned {
             return Err(somebody_elses());
         }
-        let asked = &parsed.asked;
-        let (_, record) = self
-            .ledger
-            .page(&parsed.workspace, &parsed.route)
-            .decide(parsed.operation, &asked.reads(), |_| Vec::new(), |now, found| decide_extend(now, asked, found))
-            .await?;
-        Span::current().record("safeconduct.decision", "extended");
-        let extended = proto::Extended {
-            lease_expire_time: record.lease_ends().map(to_timestamp),
-            remaining: Vec::new(),
-            revision: record.revision().into(),
-            store_epoch: String::new(),
+        let decision = match self.marks.met(&parsed.marks.others).await.map_err(refusal)? {
+            Some(mark) => Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) }),
+            None => {
+                let page = self.ledger.page(&parsed.workspace, &parsed.route);
+                self.extend_at(&page, &parsed.asked, &parsed.marks).await?
+            }
         };
-        Ok(proto::ExtendResponse { decision: Some(Decision::Extended(extended)) })
+        let name = match &decision {
+            Decision::Extended(_) => "extended",
+            Decision::Denied(_) => "denied",
+            Decision::Marked(_) => "marked",
+        };
+        Span::current().record("safeconduct.decision", name);
+        Ok(proto::ExtendResponse { decision: Some(decision) })
+    }
+
+    async fn extend_at(&self, page: &Page<'_>, asked: &Extend, marks: &Checks) -> Result<Decision, Refusal> {
+        let split = Split::of(&asked.charges);
+        let reads = asked.reads();
+        let question = Asked { operation: asked.operation, first: &reads, marks: &marks.own, charges: &split.own };
+        let mut view = match self.ledger.executions.take(&asked.execution) {
+            Some(mut view) => {
+                view.suppose_absent(marks.own.iter().map(crate::view::mark_name));
+                view.remembered(self.ledger.engine.now_estimate())
+            }
+            None => View::blank(),
+        };
+        let mut healed = false;
+        let (record, left, seen) = loop {
+            match page.decide(&question, view, no_more, |now, found| decide_extend(now, asked, found)).await? {
+                Ruled::Answer { answer, left, view, .. } => break (answer, left, view),
+                Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
+                Ruled::Denied(denial) => {
+                    if !denial.by_cap || healed || !self.ledger.heal(page).await? {
+                        let all = split.places(&denial.left, &[]);
+                        let place = split.own_place(denial.first);
+                        return Ok(Decision::Denied(to_denied(&asked.charges, &all, place, denial.now)));
+                    }
+                    healed = true;
+                    view = View::blank();
+                }
+            }
+        };
+        let mut shared = Vec::new();
+        if !split.shared.is_empty() {
+            let lease = record.lease_ends().map(|end| end.since(self.ledger.engine.now_estimate()));
+            match self.ledger.take_shared(page.workspace, &record, asked.operation, lease.unwrap_or_default()).await? {
+                Shared::Held(left) => shared = left,
+                Shared::TooLate => return Err(over()),
+                Shared::Denied(denial) => {
+                    self.withdraw(page, asked, seen).await?;
+                    let all = split.places(&[], &denial.left);
+                    let place = split.shared_place(denial.first);
+                    return Ok(Decision::Denied(to_denied(&asked.charges, &all, place, denial.now)));
+                }
+            }
+        }
+        let extended = to_extended(&record, to_all(&asked.charges, &split.places(&left, &shared)), page.epoch());
+        self.remember(&record, seen);
+        Ok(Decision::Extended(extended))
+    }
+
+    /// Takes back the charges of an extension that a shared limit denied.
+    async fn withdraw(&self, page: &Page<'_>, asked: &Extend, view: View) -> Result<(), Refusal> {
+        let reads = asked.reads();
+        let question = Asked { operation: asked.operation, first: &reads, marks: &[], charges: &[] };
+        let decide = |_, found: &Found| decide_withdraw(asked, found);
+        page.decide(&question, view, no_more, decide).await.map(drop)
+    }
+}
+
+fn over() -> Refusal {
+    Refusal::new(Reason::LeaseLost, "the execution has ended or another executor has it; look it up")
+}
+
+fn to_extended(
+    record: &Execution,
+    remaining: Vec<safeconduct_proto::common::v1::LimitRemaining>,
+    store_epoch: String,
+) -> proto::Extended {
+    proto::Extended {
+        lease_expire_time: record.lease_ends().map(to_timestamp),
+        remaining,
+        revision: record.revision().into(),
+        store_epoch,
     }
 }

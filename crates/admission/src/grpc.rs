@@ -11,7 +11,6 @@ use safeconduct_types::Refusal;
 use tonic::{Request, Response, Status};
 
 use crate::Admission;
-use crate::wire::not_yet;
 
 /// The gRPC face of [`Admission`].
 #[derive(Clone, Debug)]
@@ -35,13 +34,26 @@ fn for_sisters<T>(request: Request<T>, workspace: impl FnOnce(&T) -> &str) -> Re
     Ok(message)
 }
 
-fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|refusal| to_status(&refusal))
+/// The message of a call that operators may make besides. That they looked is on record, with who did.
+fn for_people<T>(request: Request<T>, what: &'static str, workspace: impl Fn(&T) -> &str) -> Result<T, Status> {
+    let caller = std::sync::Arc::clone(caller(&request)?);
+    if !caller.is(Role::Operator) {
+        return for_sisters(request, workspace);
+    }
+    let message = request.into_inner();
+    let name = workspace(&message);
+    caller.require(&[Role::Operator], name.parse().ok().as_ref()).map_err(|refusal| to_status(&refusal))?;
+    tracing::info!(
+        safeconduct.audit = what,
+        safeconduct.actor = %caller.name(),
+        safeconduct.workspace = name,
+        "an operator looked"
+    );
+    Ok(message)
 }
 
-fn later<T, R>(request: Request<T>, workspace: impl FnOnce(&T) -> &str, what: &str) -> Result<Response<R>, Status> {
-    for_sisters(request, workspace)?;
-    answer(Err(not_yet(what)))
+fn answer<T>(result: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|refusal| to_status(&refusal))
 }
 
 #[async_trait]
@@ -69,42 +81,47 @@ impl AdmissionService for Grpc {
         &self,
         request: Request<proto::ListRecordsRequest>,
     ) -> Result<Response<proto::ListRecordsResponse>, Status> {
-        answer(self.admission.list_records(for_sisters(request, |it| &it.workspace_id)?).await)
+        answer(self.admission.list_records(for_people(request, "list_records", |it| &it.workspace_id)?).await)
     }
 
     async fn get_usage(
         &self,
         request: Request<proto::GetUsageRequest>,
     ) -> Result<Response<proto::GetUsageResponse>, Status> {
-        later(request, |it| &it.workspace_id, "usage of limits")
+        answer(self.admission.get_usage(for_people(request, "get_usage", |it| &it.workspace_id)?).await)
     }
 
     async fn erase_contact(
         &self,
         request: Request<proto::EraseContactRequest>,
     ) -> Result<Response<proto::EraseContactResponse>, Status> {
-        later(request, |it| &it.workspace_id, "erasure")
+        answer(self.admission.erase_contact(for_sisters(request, |it| &it.workspace_id)?).await)
     }
 
     async fn set_mark(
         &self,
         request: Request<proto::SetMarkRequest>,
     ) -> Result<Response<proto::SetMarkResponse>, Status> {
-        later(request, |it| workspace_of(it.mark.as_ref().and_then(|mark| mark.key.as_ref())), "marks")
+        let request = for_sisters(request, |it| workspace_of(it.mark.as_ref().and_then(|mark| mark.key.as_ref())))?;
+        answer(self.admission.marks.set_mark(request).await)
     }
 
     async fn clear_mark(
         &self,
         request: Request<proto::ClearMarkRequest>,
     ) -> Result<Response<proto::ClearMarkResponse>, Status> {
-        later(request, |it| workspace_of(it.key.as_ref()), "marks")
+        let request = for_sisters(request, |it| workspace_of(it.key.as_ref()))?;
+        answer(self.admission.marks.clear_mark(request).await)
     }
 
     async fn watch_marks(
         &self,
         request: Request<proto::WatchMarksRequest>,
     ) -> Result<Response<Self::WatchMarksStream>, Status> {
-        later(request, |_| "", "marks")
+        let caller = std::sync::Arc::clone(caller(&request)?);
+        let request = for_sisters(request, |_| "")?;
+        let stream = self.admission.marks.watch_marks(caller, &request).map_err(|refusal| to_status(&refusal))?;
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 

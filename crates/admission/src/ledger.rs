@@ -1,15 +1,28 @@
-//! From names to records and back: reads what a decision needs, commits what it changes, and decides again if others
-//! were faster.
+//! From names to records and back: tries what a decision would write, or reads what it needs, commits what it changes
+//! in one stroke with what it counts, and decides again if others were faster.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use safeconduct_admission_domain::{Change, Decision, Found, KeyKind, Name, decode, encode};
-use safeconduct_store::Write::Put;
-use safeconduct_store::{Change as Write, Committed, Expected, Records, Revision, Slot, StoreError, StoreKeyer};
-use safeconduct_types::{OperationId, Reason, Refusal, Timestamp, WorkspaceId};
+use safeconduct_admission_domain::calendar::Calendars;
+use safeconduct_admission_domain::limit::Charge;
+use safeconduct_admission_domain::mark::{Mark, MarkCheck};
+use safeconduct_admission_domain::meter::{Meter, Reading, Remaining};
+use safeconduct_admission_domain::step::{IndexOp, Step, When};
+use safeconduct_admission_domain::{
+    Adjusted, AtWrite, Change, Counted, Decision, Found, LISTED_FOR, Listed, Name, encode, from_write,
+};
+use safeconduct_store::{
+    Change as Write, Ends, Expected, RecordKey, Revision, Slot, StoreError, StoreKeyer, Write as Put,
+};
+use safeconduct_types::{ExecutionId, OperationId, Reason, Refusal, Timestamp, WorkspaceId};
+
+use crate::cache::Cache;
+use crate::counts::{self, Denial};
+use crate::engine::{Engine, Stepped};
+use crate::keys;
+use crate::view::{View, mark_name};
 
 /// How often a decision is made anew before the caller is told that too many want the same. Each time somebody else
 /// has got ahead, so among as many rivals for one record all get through.
@@ -19,156 +32,331 @@ const OPTIONAL_ATTEMPTS: u32 = 3;
 /// Records in one call to the store.
 const BATCH: usize = safeconduct_store::MAX_RECORDS;
 /// When to ask again after a fault of the store.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The records of all contacts.
-#[derive(Clone, Debug)]
+/// The records and counters of all contacts and workspaces.
+#[derive(Debug)]
 pub(crate) struct Ledger {
-    records: Arc<dyn Records>,
-    keyer: StoreKeyer,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) keyer: StoreKeyer,
+    pub(crate) calendars: Calendars,
+    /// The contact's records of executions.
+    pub(crate) executions: Cache,
+    /// What executions hold of shared limits.
+    pub(crate) holds: Cache,
 }
 
-/// The records of one contact.
+/// Those of one slot: of a contact, or what is shared over the contacts of a workspace.
 #[derive(Debug)]
 pub(crate) struct Page<'a> {
-    ledger: &'a Ledger,
-    slot: Slot,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) workspace: &'a WorkspaceId,
+    /// Of the contact; empty for what is shared.
+    pub(crate) route: &'a str,
+    pub(crate) slot: Slot,
 }
 
-/// Records as they were found: when, what, and which write each stems from.
-#[derive(Debug, Default)]
-pub(crate) struct View {
-    pub(crate) now: Timestamp,
-    pub(crate) found: Found,
-    revisions: BTreeMap<Name, Option<Revision>>,
+/// A question to one page.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) operation: OperationId,
+    /// The records that are needed in any case.
+    pub(crate) first: &'a [Name],
+    /// Marks on the contact that must not be met.
+    pub(crate) marks: &'a [MarkCheck],
+    /// What is taken where the decision says so; all of it counted in this slot.
+    pub(crate) charges: &'a [Arc<Charge>],
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Ruled<A> {
+    /// An answer, true at that time of the store, and what is left of what was taken or asked for.
+    Answer { now: Timestamp, answer: A, left: Vec<Remaining>, view: View },
+    /// A limit did not let it pass; nothing was written.
+    Denied(Denial),
+    /// A mark was met; nothing was written.
+    Marked(Mark),
 }
 
 impl Ledger {
-    pub(crate) const fn new(records: Arc<dyn Records>, keyer: StoreKeyer) -> Self {
-        Self { records, keyer }
+    pub(crate) fn new(engine: Arc<dyn Engine>, keyer: StoreKeyer) -> Self {
+        let calendars = Calendars::new();
+        Self { engine, keyer, calendars, executions: Cache::default(), holds: Cache::default() }
     }
 
-    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        self.records.ping().await
+    /// The page of the contact whose execution ids carry `route`.
+    pub(crate) fn page<'a>(&'a self, workspace: &'a WorkspaceId, route: &'a str) -> Page<'a> {
+        Page { ledger: self, workspace, route, slot: keys::contact_slot(&self.keyer, workspace, route) }
     }
 
-    /// The records of the contact whose execution ids carry `route`.
-    pub(crate) fn page(&self, workspace: &WorkspaceId, route: &str) -> Page<'_> {
-        Page { ledger: self, slot: self.keyer.slot(&[workspace.as_str().as_bytes(), route.as_bytes()]) }
+    /// The page of what is counted over all contacts of the workspace.
+    pub(crate) fn shared<'a>(&'a self, workspace: &'a WorkspaceId) -> Page<'a> {
+        Page { ledger: self, workspace, route: "", slot: keys::shared_slot(&self.keyer, workspace) }
     }
 }
 
 impl Page<'_> {
-    /// Reads what `first` and then `follow` name, lets `decide` decide, and commits what it changes. Yields the store's
-    /// time of the decision and its answer, which is true then.
-    pub(crate) async fn decide<A>(
+    /// What most requests find: nothing.
+    pub(crate) fn suppose_nothing(&self, asked: &Asked<'_>) -> View {
+        let mut view = View::of_nothing(self.ledger.engine.now_estimate(), asked.first);
+        view.suppose_absent(asked.marks.iter().map(mark_name));
+        view
+    }
+
+    /// Lets `decide` decide from what `view` supposes, or from what `asked.first` and then `follow` name, and commits
+    /// what it changes. The answer is true at the store's time that comes with it.
+    pub(crate) async fn decide<A: AtWrite>(
         &self,
-        operation: OperationId,
-        first: &[Name],
-        follow: impl Fn(&Found) -> Vec<Name>,
-        decide: impl Fn(Timestamp, Found) -> Result<Decision<A>, Refusal>,
-    ) -> Result<(Timestamp, A), Refusal> {
+        asked: &Asked<'_>,
+        mut view: View,
+        follow: impl Fn(&Found) -> Vec<Name> + Send + Sync,
+        decide: impl Fn(Timestamp, &Found) -> Result<Decision<A>, Refusal> + Send + Sync,
+    ) -> Result<Ruled<A>, Refusal> {
+        let marks: Vec<Name> = asked.marks.iter().map(mark_name).collect();
+        let mut around = None;
+        let mut repeated = Vec::new();
         for attempt in 1..=ATTEMPTS {
-            let mut view = View::default();
-            self.read(&mut view, first).await?;
+            self.read(&mut view, asked.first.iter().chain(&marks)).await?;
             let next = follow(&view.found);
             self.read(&mut view, &next).await?;
-            let View { now, found, revisions } = view;
-            let Decision { answer, changes, optional } = decide(now, found)?;
-            if changes.is_empty() {
-                return Ok((now, answer));
+            if let Some(mark) = view.met(asked.marks) {
+                return Ok(Ruled::Marked(mark.clone()));
             }
-            let writes = self.writes(&revisions, changes)?;
-            match self.commit(write_id(operation, &writes), &writes).await {
-                Ok(Committed::Done) => return Ok((now, answer)),
-                Ok(Committed::Conflict) if optional && attempt >= OPTIONAL_ATTEMPTS => return Ok((now, answer)),
-                Ok(Committed::Conflict) => tracing::debug!(attempt, "others were faster, deciding again"),
-                Err(error) if optional => {
+            let decision = match decide(view.now, &view.found) {
+                Ok(decision) => decision,
+                // What was only supposed is no ground for a refusal.
+                Err(_) if !view.seen => {
+                    view = View::blank();
+                    continue;
+                }
+                Err(refusal) => return Err(refusal),
+            };
+            let now = around.unwrap_or_else(|| self.ledger.engine.now_estimate());
+            let draft = self.draft(asked, &marks, &view, &decision, now);
+            if draft.is_empty() {
+                if view.seen {
+                    return Ok(Ruled::Answer { now: view.now, answer: decision.answer, left: repeated, view });
+                }
+                view = View::blank();
+                continue;
+            }
+            let Draft { step, names, meters, skip } = draft;
+            let revision = Revision::of(step.operation);
+            match self.ledger.engine.step(&self.slot, step).await {
+                Ok(Stepped::Done { now, readings, repeated: false }) => {
+                    let answer = decision.answer.written(now);
+                    view.wrote(now, revision, decision.changes);
+                    return Ok(Ruled::Answer { now, answer, left: remaining(&meters, &readings, skip), view });
+                }
+                Ok(Stepped::Done { readings, repeated: true, .. }) => {
+                    // It was applied before; what the records say since is what is answered.
+                    repeated = remaining(&meters, &readings, skip);
+                    view = View::blank();
+                }
+                Ok(Stepped::Conflict { .. }) if decision.optional && attempt >= OPTIONAL_ATTEMPTS && view.seen => {
+                    return Ok(Ruled::Answer { now: view.now, answer: decision.answer, left: repeated, view });
+                }
+                Ok(Stepped::Conflict { now, records }) => {
+                    tracing::debug!(attempt, "the records are not as supposed, deciding again");
+                    let unnamed = view.names().filter(|name| !names.contains(name)).count();
+                    if unnamed > 0 {
+                        // What was not looked at with the others is of another moment.
+                        view = View::blank();
+                    }
+                    view.now = now;
+                    view.seen = true;
+                    for (name, record) in names.iter().zip(records) {
+                        view.see(name, record)?;
+                    }
+                }
+                Ok(Stepped::Denied { now, readings, first }) => {
+                    let left = counts::left(&meters, &readings);
+                    let by_cap = matches!(meters.get(first), Some(Meter::Take(_)));
+                    return Ok(Ruled::Denied(Denial { now, first, left, by_cap }));
+                }
+                Ok(Stepped::Outside { now }) => around = Some(now),
+                Err(error) if decision.optional && view.seen => {
                     tracing::warn!(error = %error, "a key could not be linked; it is linked by the next request");
-                    return Ok((now, answer));
+                    return Ok(Ruled::Answer { now: view.now, answer: decision.answer, left: repeated, view });
                 }
                 Err(error) => return Err(refusal(error)),
             }
-            // Whoever was faster may need this thread to get on.
-            tokio::task::yield_now().await;
+            if attempt > 1 {
+                // Whoever was faster may need this thread to get on.
+                tokio::task::yield_now().await;
+            }
         }
         Err(Refusal::new(Reason::Overloaded, "too many requests want the same record; ask again with the same key")
             .with_retry_after(RETRY_AFTER))
     }
 
     /// Adds these records to the view, as far as it does not have them.
-    pub(crate) async fn read(&self, view: &mut View, names: &[Name]) -> Result<(), Refusal> {
-        let mut missing: Vec<&Name> = names.iter().filter(|name| !view.revisions.contains_key(name)).collect();
+    pub(crate) async fn read(
+        &self,
+        view: &mut View,
+        names: impl IntoIterator<Item = &Name> + Send,
+    ) -> Result<(), Refusal> {
+        let mut missing: Vec<&Name> = names.into_iter().filter(|name| !view.knows(name)).collect();
         missing.dedup();
         for batch in missing.chunks(BATCH) {
-            let keys: Vec<_> = batch.iter().map(|name| self.key(name)).collect();
-            let snapshot = self.ledger.records.read(&self.slot, &keys).await.map_err(refusal)?;
+            let keys: Vec<RecordKey> = batch.iter().map(|name| self.key(name)).collect();
+            let snapshot = self.ledger.engine.read(&self.slot, &keys).await.map_err(refusal)?;
             view.now = snapshot.now;
             for (name, record) in batch.iter().zip(snapshot.records) {
-                view.revisions.insert((*name).clone(), record.as_ref().map(|record| record.revision));
-                if let Some(record) = record {
-                    // What can't be read is neither absent nor free.
-                    let decoded = decode(&record.value).map_err(|error| Refusal::internal(error.to_string()))?;
-                    view.found.insert((*name).clone(), decoded);
-                }
+                view.see(name, record)?;
             }
         }
         Ok(())
     }
 
-    async fn commit(&self, operation: OperationId, writes: &[Write]) -> Result<Committed, StoreError> {
-        match self.ledger.records.commit(&self.slot, operation, writes).await {
-            // Whether it was written is found out by saying it again.
-            Err(StoreError::Unanswered(_)) => self.ledger.records.commit(&self.slot, operation, writes).await,
-            answered => answered,
-        }
-    }
-
-    fn writes(
+    /// The step that makes a decision true.
+    fn draft<A>(
         &self,
-        revisions: &BTreeMap<Name, Option<Revision>>,
-        changes: Vec<Change>,
-    ) -> Result<Vec<Write>, Refusal> {
-        let write = |change: Change| {
-            let read = revisions
-                .get(&change.name)
-                .ok_or_else(|| Refusal::internal("a decision changes a record that it did not ask for"))?;
-            Ok(Write {
-                key: self.key(&change.name),
-                expected: read.map_or(Expected::Absent, Expected::At),
-                write: safeconduct_store::Write::Put { value: encode(&change.record).into(), expires: change.expires },
-            })
-        };
-        changes.into_iter().map(write).collect()
+        asked: &Asked<'_>,
+        marks: &[Name],
+        view: &View,
+        decision: &Decision<A>,
+        now: Timestamp,
+    ) -> Draft {
+        let calendars = &self.ledger.calendars;
+        let counter = |charge: &Charge| keys::counter(&self.ledger.keyer, &self.slot, charge);
+        let mut meters: Vec<(RecordKey, Meter)> = Vec::new();
+        let mut skip = 0;
+        match &decision.counted {
+            Counted::Nothing => {}
+            Counted::Charges => {
+                meters.extend(asked.charges.iter().map(|one| (counter(one), counts::take(one, now, calendars))));
+            }
+            Counted::Adjusted(adjusted) => {
+                let adjust = |one: &Adjusted| Some((counter(&one.held.charge), counts::adjust(one, calendars)?));
+                meters.extend(adjusted.iter().filter_map(adjust));
+                skip = meters.len();
+            }
+        }
+        meters.extend(decision.asks.iter().map(|one| (counter(one), counts::ask(one, now, calendars))));
+        let writes = !decision.changes.is_empty() || !meters.is_empty() || !decision.listed.is_empty();
+        if !writes {
+            return Draft::default();
+        }
+        let (names, changes) = self.changes(marks, view, &decision.changes);
+        Draft {
+            skip,
+            names,
+            meters: meters.iter().map(|(_, meter)| meter.clone()).collect(),
+            step: Step {
+                operation: write_id(asked.operation, &changes),
+                changes,
+                meters,
+                index: decision.listed.iter().flat_map(|listed| self.indexed(listed)).collect(),
+            },
+        }
     }
 
-    fn key(&self, name: &Name) -> safeconduct_store::RecordKey {
-        let keyer = &self.ledger.keyer;
-        match name {
-            Name::Key(key) => {
-                let kind: &[u8] = match key.kind {
-                    KeyKind::Caller => b"caller",
-                    KeyKind::Same => b"same",
-                };
-                keyer.key(&self.slot, "key", &[kind, key.digest.as_bytes()])
-            }
-            Name::Execution(id) => keyer.key(&self.slot, "exec", &[id.as_str().as_bytes()]),
-            Name::Bucket(bucket) => keyer.key(&self.slot, "list", &[&[bucket.number()]]),
+    /// What is written, and what besides must be as it was supposed: the marks always; everything, if it was not seen.
+    fn changes(&self, marks: &[Name], view: &View, changes: &[Change]) -> (Vec<Name>, Vec<Write>) {
+        let mut names = Vec::with_capacity(changes.len().saturating_add(marks.len()));
+        let mut writes = Vec::with_capacity(names.capacity());
+        let expected = |name: &Name| view.revision(name).flatten().map_or(Expected::Absent, Expected::At);
+        for change in changes {
+            let write = match &change.record {
+                Some(record) => Put::Put { value: encode(record).into(), ends: ends(change.expires), written: None },
+                None => Put::Delete,
+            };
+            writes.push(Write { key: self.key(&change.name), expected: expected(&change.name), write });
+            names.push(change.name.clone());
         }
+        let others = view.names().filter(|name| !view.seen || marks.contains(name));
+        for name in others {
+            if !changes.iter().any(|change| change.name == *name) {
+                writes.push(Write { key: self.key(name), expected: expected(name), write: Put::Keep });
+                names.push(name.clone());
+            }
+        }
+        (names, writes)
+    }
+
+    fn indexed(&self, listed: &Listed) -> Vec<IndexOp<RecordKey>> {
+        let (keyer, slot) = (&self.ledger.keyer, &self.slot);
+        let member = |id: &ExecutionId| id.as_str().as_bytes().to_vec();
+        let soon = |length: &Duration| When::Now(i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
+        let add = |key, score, id| IndexOp::Add { key, score, member: member(id) };
+        match listed {
+            Listed::Begun(id) => {
+                let below = When::Now(0_i64.saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX)));
+                let key = keys::list(keyer, slot);
+                vec![IndexOp::Trim { key: key.clone(), below }, add(key, When::Now(0), id)]
+            }
+            Listed::Undone(id) => vec![IndexOp::Remove { key: keys::list(keyer, slot), member: member(id) }],
+            Listed::Reserving(id, length) => vec![add(keys::reserving(keyer, slot), soon(length), id)],
+            Listed::Resolved(id) => vec![IndexOp::Remove { key: keys::reserving(keyer, slot), member: member(id) }],
+            Listed::Holding(id, length) => vec![add(keys::holds(keyer, slot), soon(length), id)],
+            Listed::Closed(id) => vec![IndexOp::Remove { key: keys::holds(keyer, slot), member: member(id) }],
+        }
+    }
+
+    pub(crate) fn key(&self, name: &Name) -> RecordKey {
+        keys::record(&self.ledger.keyer, &self.slot, name)
+    }
+
+    /// The store's history as it is known.
+    pub(crate) fn epoch(&self) -> String {
+        self.ledger.engine.epoch(&self.slot)
     }
 }
 
-/// The store's name for these writes. It takes a second commit of one name for a repeat of the first, so the name is
-/// made of what is written: another decision under the same operation (a key that was linked, then freed, then is
-/// admitted with) is another commit. That an operation is applied once is for the records themselves to know.
+/// A step, and what its parts are about.
+#[derive(Debug)]
+struct Draft {
+    step: Step<RecordKey, Write>,
+    /// The names of the records, in the order of the step's changes.
+    names: Vec<Name>,
+    meters: Vec<Meter>,
+    /// Meters at the beginning that nobody asked about.
+    skip: usize,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let step = Step { operation: OperationId::from_bytes([0; 16]), changes: vec![], meters: vec![], index: vec![] };
+        Self { step, names: Vec::new(), meters: Vec::new(), skip: 0 }
+    }
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.step.changes.is_empty() && self.step.meters.is_empty() && self.step.index.is_empty()
+    }
+}
+
+fn remaining(meters: &[Meter], readings: &[Reading], skip: usize) -> Vec<Remaining> {
+    counts::left(meters.iter().skip(skip), readings.get(skip..).unwrap_or_default())
+}
+
+fn ends(expires: Option<Timestamp>) -> Ends {
+    match expires {
+        None => Ends::Never,
+        Some(time) => match from_write(time) {
+            Some(millis) => Ends::After(Duration::from_millis(u64::try_from(millis).unwrap_or_default())),
+            None => Ends::At(time),
+        },
+    }
+}
+
+/// The store's name for these writes. It takes a second step of one name for a repeat of the first, so the name is
+/// made of what is written over what: another decision under the same operation (a key that was linked, then freed,
+/// then is admitted with) is another step. That an operation is applied once is for the records themselves to know.
 fn write_id(operation: OperationId, writes: &[Write]) -> OperationId {
     let mut context = Context::new(&SHA256);
     context.update(operation.as_bytes());
     for write in writes {
-        if let Put { value, expires } = &write.write {
+        match write.expected {
+            Expected::Absent => context.update(&[0]),
+            Expected::At(revision) => context.update(revision.as_bytes()),
+        }
+        if let Put::Put { value, .. } = &write.write {
             context.update(&(value.len() as u64).to_be_bytes());
             context.update(value);
-            context.update(&expires.map_or(i64::MAX, Timestamp::as_millis).to_be_bytes());
         }
     }
     let mut id = [0; 16];
@@ -178,7 +366,7 @@ fn write_id(operation: OperationId, writes: &[Write]) -> OperationId {
     OperationId::from_bytes(id)
 }
 
-fn refusal(error: StoreError) -> Refusal {
+pub(crate) fn refusal(error: StoreError) -> Refusal {
     let reason = error.reason();
     let refusal = Refusal::from(error);
     if reason == Reason::StoreUnavailable { refusal.with_retry_after(RETRY_AFTER) } else { refusal }

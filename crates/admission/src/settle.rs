@@ -1,11 +1,15 @@
 //! An executor says how it ended.
 
-use safeconduct_admission_domain::{Matched, Standing, decide_settle};
+use safeconduct_admission_domain::meter::Remaining;
+use safeconduct_admission_domain::{Execution, Found, Matched, Settle, Standing, decide_settle};
 use safeconduct_proto::admission::v1 as proto;
-use safeconduct_types::{Reason, Refusal};
+use safeconduct_types::{Reason, Refusal, Timestamp};
 use tracing::Span;
 
 use crate::Admission;
+use crate::counts::{Split, to_all};
+use crate::ledger::{Asked, Page, Ruled};
+use crate::view::View;
 use crate::wire::{parse_settle, to_record};
 
 impl Admission {
@@ -23,24 +27,50 @@ impl Admission {
         if !parsed.owned {
             return Err(somebody_elses());
         }
-        let asked = &parsed.asked;
-        let (now, record) = self
-            .ledger
-            .page(&parsed.workspace, &parsed.route)
-            .decide(
-                parsed.operation,
-                &asked.reads(),
-                |found| asked.follows(found),
-                |now, found| decide_settle(now, asked, found),
-            )
-            .await?;
+        let page = self.ledger.page(&parsed.workspace, &parsed.route);
+        let (now, record, left) = self.settle_at(&page, &parsed.asked).await?;
         let decision = match record.standing(now) {
             Standing::Completed => "completed",
             Standing::Released => "released",
-            Standing::Unknown | Standing::Running => "unknown",
+            Standing::Unknown | Standing::Running | Standing::Reserving | Standing::Stuck => "unknown",
         };
         Span::current().record("safeconduct.decision", decision);
-        Ok(proto::SettleResponse { record: Some(to_record(now, &record, Matched::Id)), remaining: Vec::new() })
+        let charges: Vec<_> = record.charges().iter().map(|held| std::sync::Arc::clone(&held.charge)).collect();
+        Ok(proto::SettleResponse {
+            remaining: to_all(&charges, &left),
+            record: Some(to_record(now, &record, Matched::Id, &page.epoch())),
+        })
+    }
+
+    /// The record afterwards, and what is left of each of its limits.
+    pub(crate) async fn settle_at(
+        &self,
+        page: &Page<'_>,
+        asked: &Settle,
+    ) -> Result<(Timestamp, Execution, Vec<Option<Remaining>>), Refusal> {
+        let reads = asked.reads();
+        let question = Asked { operation: asked.operation, first: &reads, marks: &[], charges: &[] };
+        let view = match self.ledger.executions.take(&asked.execution) {
+            Some(view) => view.remembered(self.ledger.engine.now_estimate()),
+            None => View::blank(),
+        };
+        let follow = |found: &Found| asked.follows(found);
+        let ruled = page.decide(&question, view, follow, |_, found| decide_settle(asked, found)).await?;
+        let Ruled::Answer { now, answer: record, left: own, .. } = ruled else {
+            return Err(Refusal::internal("a settle was denied"));
+        };
+        self.waiters.wake(record.id());
+        let mut shared = Vec::new();
+        if record.has_shared() && record.expires().is_some() {
+            match self.ledger.close_shared(page.workspace, now, &record).await {
+                Ok(left) => shared = left,
+                // The record is the truth; whoever is denied by these limits next closes the hold.
+                Err(refusal) => tracing::warn!(reason = refusal.reason().as_str(), "a hold was not closed yet"),
+            }
+        }
+        let charges: Vec<_> = record.charges().iter().map(|held| std::sync::Arc::clone(&held.charge)).collect();
+        let left = Split::of(&charges).places(&own, &shared);
+        Ok((now, record, left))
     }
 }
 

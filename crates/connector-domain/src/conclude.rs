@@ -44,6 +44,7 @@ pub fn conclude(
         sent: attempts.sent,
         attempts: attempts.count,
         ended: now,
+        by_operator: false,
     };
     let answer = match ended {
         Ended::Answered(answer) => Some(answer),

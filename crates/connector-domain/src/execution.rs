@@ -213,6 +213,14 @@ pub struct StoredOutcome {
     pub attempts: u8,
     /// When the last one ended.
     pub ended: Timestamp,
+    /// Whether an operator said so, who found out afterwards.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_operator: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde takes")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Which keys of an execution answer the next same request with this outcome; the others are free for a new one.
@@ -246,7 +254,39 @@ impl StoredOutcome {
             sent: false,
             attempts: 0,
             ended: now,
+            by_operator: false,
         }
+    }
+
+    /// What an operator has found out about an execution of which nothing more was known than `known`, if that: it
+    /// succeeded, or it failed with this effect. An effect that is only possible is not found out.
+    pub fn found_out(
+        known: Option<&Self>,
+        state: State,
+        effect: Effect,
+        output_json: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        let failure = (state == State::Failed).then_some(Failure {
+            class: FailureClass::Rejected,
+            http_status: known.and_then(|one| one.failure.as_ref()?.http_status),
+            retry_after_ms: None,
+            problem: None,
+            problem_untrusted: Vec::new(),
+        });
+        let mut outcome = Self {
+            state,
+            effect,
+            output_json,
+            failure,
+            // Whoever has lost sight of it may have sent it.
+            sent: true,
+            attempts: known.map_or(0, |one| one.attempts),
+            by_operator: true,
+            ..Self::nothing_sent(now)
+        };
+        outcome.examine();
+        outcome
     }
 
     /// Marks the strings from outside, as was done when the outcome was concluded. To be called on what was read back.
@@ -328,6 +368,7 @@ mod tests {
             sent: true,
             attempts: 1,
             ended: Timestamp::from_seconds(5),
+            by_operator: false,
         }
     }
 

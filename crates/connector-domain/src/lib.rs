@@ -22,6 +22,7 @@ pub mod diagnostic;
 pub mod execution;
 pub mod fingerprint;
 pub mod json;
+pub mod limit;
 pub mod load;
 pub mod plan;
 pub mod projection;

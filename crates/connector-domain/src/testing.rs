@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::definition::{
     Audience, Connector, ContactKind, DefinitionDigest, Effect, Format, Idempotency, Input, KeyPlace, Method, Mode,
-    Request, Response, Retry, Sensitivity, Source, UpstreamKey,
+    OnStoreFailure, Request, Response, Retry, Sensitivity, Source, UpstreamKey,
 };
 use crate::projection::Projection;
 use crate::template::PathTemplate;
@@ -26,6 +26,8 @@ pub(crate) fn connector() -> Connector {
         audience: Audience { kinds: BTreeSet::from([ContactKind::Visitor, ContactKind::Lead, ContactKind::User]) },
         inputs: BTreeMap::new(),
         idempotency: None,
+        limits: Vec::new(),
+        on_store_failure: OnStoreFailure::Deny,
         request: Request {
             upstream: "shop".parse().unwrap(),
             method: Method::Get,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::{Admit, AdmitAnswer, Lookup, LookupAnswer, Settle, Settlement, Target};
+use safeconduct_admission_client::{Admit, AdmitAnswer, Lookup, LookupAnswer, Remaining, Settle, Settlement, Target};
 use safeconduct_connector_domain::bind::BoundInputs;
 use safeconduct_connector_domain::definition::Connector;
 use safeconduct_connector_domain::execution::{StoredIntent, StoredOutcome};
@@ -38,6 +38,8 @@ pub(crate) struct Prepared {
     pub(crate) credential: Option<CredentialHeader>,
     pub(crate) call_deadline: Deadline,
     pub(crate) admit: Admit,
+    /// What is left of the rates.
+    pub(crate) limits: Vec<Remaining>,
 }
 
 /// What came of asking for admission.
@@ -56,9 +58,10 @@ impl Service {
         let service = Arc::clone(self);
         let tenant = Arc::clone(&request.tenant);
         let contact = request.contact.id.clone();
+        let marks = Arc::clone(&request.marks.checks);
         let admit_by = request.deadline.sooner(ANSWER_MARGIN);
         let task = self.tasks.spawn(async move {
-            let Prepared { connector, inputs, intent, credential, call_deadline, admit } = prepared;
+            let Prepared { connector, inputs, intent, credential, call_deadline, admit, limits } = prepared;
             let asked = service.clock.instant();
             let admitted = match service.admission.admit(admit.clone(), admit_by).await {
                 Ok(AdmitAnswer::Admitted(admitted)) => admitted,
@@ -70,7 +73,19 @@ impl Service {
             };
             tracing::Span::current().record("safeconduct.decision", "admitted");
             let lease = Lease::from(asked, admit.lease);
-            let job = Job { tenant, connector, contact, inputs, intent, credential, admitted, lease, call_deadline };
+            let job = Job {
+                tenant,
+                connector,
+                contact,
+                marks,
+                inputs,
+                intent,
+                credential,
+                admitted,
+                lease,
+                call_deadline,
+                limits,
+            };
             if hand_over.send(job.under_way()).is_err() {
                 service.give_back(&admit, &job).await;
                 return Err(caller_left());
@@ -114,10 +129,10 @@ impl Service {
             // The doubt is the first executor's, and stays.
             return;
         }
-        self.release(admit, job.admitted.token).await;
+        self.release_unused(admit, job.admitted.token).await;
     }
 
-    async fn release(&self, admit: &Admit, token: u64) {
+    async fn release_unused(&self, admit: &Admit, token: u64) {
         let owner = Owner { workspace: &admit.workspace, execution: &admit.execution };
         let outcome = self.vault.seal_outcome(owner, &StoredOutcome::nothing_sent(self.clock.now())).ok();
         let released = self
@@ -159,19 +174,15 @@ impl Service {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                let asked = Lookup {
-                    workspace: admit.workspace.clone(),
-                    operation: OperationId::generate(&*service.random),
-                    target: Target::Execution {
-                        execution: admit.execution.clone(),
-                        contact: Some(admit.contact.clone()),
-                    },
-                };
+                let target =
+                    Target::Execution { execution: admit.execution.clone(), contact: Some(admit.contact.clone()) };
+                let operation = OperationId::generate(&*service.random);
+                let asked = Lookup::only(admit.workspace.clone(), operation, target);
                 let deadline = Deadline::within(service.clock.instant(), Duration::from_secs(2));
                 if let Ok(LookupAnswer::Running(record) | LookupAnswer::Unknown(record)) =
                     service.admission.lookup(asked, deadline).await
                 {
-                    service.release(&admit, record.token).await;
+                    service.release_unused(&admit, record.token).await;
                     return;
                 }
             }

@@ -46,16 +46,22 @@ impl Before {
 /// Less than this is not worth sending for.
 pub(crate) const SHORTEST_CALL: Duration = Duration::from_millis(100);
 
+/// Whether the next attempt may be made: asked before its first byte.
+#[tonic::async_trait]
+pub(crate) trait Allowed: Sync {
+    async fn attempt(&self) -> bool;
+}
+
 impl Attempting<'_> {
     /// Sends `plan` until the domain says that it is enough. `allowed` is asked before each attempt's first byte: an
-    /// executor that lost its lease must not send.
-    pub(crate) async fn run(&self, plan: &RequestPlan, allowed: impl Fn() -> bool + Send) -> StoredOutcome {
+    /// executor that lost its lease must not send, nor one for whom a mark has closed the way.
+    pub(crate) async fn run(&self, plan: &RequestPlan, allowed: &dyn Allowed) -> StoredOutcome {
         let mut count: u8 = 0;
         let Before { mut effect, mut sent } = self.before;
         loop {
             count = count.saturating_add(1);
             let in_time = self.deadline.remaining(self.clock.instant()) >= SHORTEST_CALL;
-            let ended = if in_time && allowed() { self.once(plan, count).await } else { WITHHELD };
+            let ended = if in_time && allowed.attempt().await { self.once(plan, count).await } else { WITHHELD };
             sent |= !matches!(ended, Ended::Broken { sent: false, .. });
             let verdict = classify(self.connector, &ended);
             effect = effect_after(self.connector, effect, verdict);

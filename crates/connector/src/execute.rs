@@ -1,14 +1,17 @@
 //! `Execute`: the order in which a request is decided.
 //!
-//! assertion -> parse -> fingerprint -> look up the key (a hit answers) -> bind -> rehearse -> choices -> admit (the
-//! record is the execution from here on) -> send, conclude, settle (in [`crate::run`]) -> render.
+//! assertion -> parse -> fingerprint -> look up the key (a hit answers), take the rates -> bind -> rehearse -> choices ->
+//! admit, which takes the caps (the record is the execution from here on) -> send, conclude, settle (in [`crate::run`]) ->
+//! render.
 //!
 //! Everything up to `admit` refuses with a status that says "no effect". From then on only an execution is answered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::{Admit, AdmitAnswer, Key, Lookup, LookupAnswer, Target};
+use safeconduct_admission_client::{
+    Admit, AdmitAnswer, Charge, Key, Lookup, LookupAnswer, Remaining, Take, TakeAnswer, Target, closed,
+};
 use safeconduct_connector_domain::bind::{Binding, BoundInputs, CallerRole, Supplied, bind};
 use safeconduct_connector_domain::contact::ContactView;
 use safeconduct_connector_domain::definition::{Connector, Effect};
@@ -19,18 +22,19 @@ use safeconduct_connector_domain::projection::Shaped;
 use safeconduct_connector_domain::upstream_key;
 use safeconduct_service::caller::{Caller, Effect as CallerEffect, Role};
 use safeconduct_telemetry::propagate;
-use safeconduct_types::{ContactId, Deadline, ExecutionId, OperationId, Reason, Refusal};
+use safeconduct_types::{ContactId, Deadline, ExecutionId, MarkCheck, OperationId, Reason, Refusal};
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::admit::{Begun, Prepared};
 use crate::attempt::{Attempting, Before, SHORTEST_CALL};
 use crate::contacts::view;
+use crate::marks::{Heeded, Reading, Stakes, of_connector};
 use crate::render::Seen;
 use crate::vault::Owner;
 use crate::wire::Asked;
 use crate::workspaces::{Reachable, Tenant};
-use crate::{Service, keys};
+use crate::{Service, keys, limits};
 
 /// All of a call, retries included (M12).
 const CALL_BUDGET: Duration = Duration::from_secs(15);
@@ -38,18 +42,35 @@ const CALL_BUDGET: Duration = Duration::from_secs(15);
 pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 /// Between the upstream's answer and ours: to conclude and to settle.
 const SETTLE_MARGIN: Duration = Duration::from_millis(150);
+/// The longest that admission holds a duplicate for the end of the first.
+const LONGEST_JOIN: Duration = Duration::from_secs(15);
+/// How long a record is kept that nobody can ask for again: it only holds what was reserved.
+const KEYLESS_RETAIN: Duration = Duration::from_mins(1);
+
 /// A request that is being decided.
 pub(crate) struct Request {
     pub(crate) caller: Arc<Caller>,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) contact: ContactView,
+    /// The marks that it must not meet.
+    pub(crate) marks: Heeded,
     pub(crate) keys: Vec<Key>,
     pub(crate) fingerprint: Digest,
     /// When the caller stops listening.
     pub(crate) deadline: Deadline,
     /// How long the caller wants to wait for the end.
     pub(crate) max_wait: Option<Duration>,
+}
+
+/// What the look-up found.
+enum Looked {
+    /// An earlier execution.
+    Found(Box<Seen>),
+    /// Nothing; what is left of the rates.
+    Absent(Vec<Remaining>),
+    /// The store is gone, and the definition lets the request go ahead.
+    WithoutStore(Vec<Remaining>),
 }
 
 impl Service {
@@ -70,6 +91,9 @@ impl Service {
         }
         let connector = Arc::clone(tenant.connector(&asked.connector, asked.version.as_ref())?);
         caller.require_connector(&connector.name, effect_of(&connector))?;
+        let mut marks = verified.marks();
+        marks.extend(of_connector(tenant.id(), &connector));
+        let marks = self.heed(marks, Stakes::of(&connector))?;
         let role = if caller.is(Role::Backend) { CallerRole::Backend } else { CallerRole::Other };
         let supplied = Supplied::parse(&asked.inputs, &asked.caller_inputs, role)?;
         let contact = view(&verified);
@@ -85,21 +109,27 @@ impl Service {
             tenant,
             connector,
             contact,
+            marks,
             deadline,
             max_wait: asked.max_wait,
         };
         // A repeat is answered here, before anything else could refuse what was done long ago.
-        if let Some(seen) = self.look_up(&request).await? {
-            return Ok(self.wait_for_end(&request, seen).await);
-        }
+        let rates =
+            bound.as_ref().map_or_else(|_| Ok(Vec::new()), |binding| limits::rates(&request.connector, binding))?;
+        let (left, has_store) = match self.look_up(&request, rates).await? {
+            Looked::Found(seen) => return Ok(self.wait_for_end(&request, *seen).await),
+            Looked::Absent(left) => (left, true),
+            Looked::WithoutStore(left) => (left, false),
+        };
         let binding = bound?;
         let call_deadline = self.call_deadline(deadline)?;
         rehearse_request(&request, &binding)?;
         let inputs = self.check_choices(&request, binding, call_deadline).await?;
-        if request.keys.is_empty() {
-            return self.read(&request, &inputs, &asked, call_deadline).await;
+        let caps = limits::caps(&request.connector, &inputs)?;
+        if !has_store || request.keys.is_empty() && caps.is_empty() {
+            return self.read(&request, &inputs, &asked, (call_deadline, left)).await;
         }
-        self.admit(request, inputs, asked, call_deadline).await
+        self.admit(request, inputs, asked, call_deadline, (caps, left)).await
     }
 
     /// When the upstream must have answered, so that there is time to say so.
@@ -113,25 +143,53 @@ impl Service {
         Ok(by)
     }
 
-    async fn look_up(self: &Arc<Self>, request: &Request) -> Result<Option<Seen>, Refusal> {
-        if request.keys.is_empty() {
-            return Ok(None);
+    /// Whether it was asked for before; if not, its rates are taken.
+    async fn look_up(self: &Arc<Self>, request: &Request, rates: Vec<Charge>) -> Result<Looked, Refusal> {
+        if request.keys.is_empty() && rates.is_empty() && !request.marks.ask {
+            return Ok(Looked::Absent(Vec::new()));
         }
+        let contact = request.contact.id.clone();
+        let target = if request.keys.is_empty() {
+            Target::Nothing { contact: Some(contact) }
+        } else {
+            let fingerprint = Some(*request.fingerprint.as_bytes());
+            Target::Keys { contact, keys: request.keys.clone(), fingerprint }
+        };
         let asked = Lookup {
             workspace: request.tenant.id().clone(),
             operation: OperationId::generate(&*self.random),
-            target: Target::Keys {
-                contact: request.contact.id.clone(),
-                keys: request.keys.clone(),
-                fingerprint: Some(*request.fingerprint.as_bytes()),
-            },
+            target,
+            charges: rates.clone(),
+            marks: request.marks.for_look_up(),
         };
-        match self.admission.lookup(asked, request.deadline).await? {
-            LookupAnswer::Absent => Ok(None),
-            LookupAnswer::Replay(record) | LookupAnswer::Running(record) => self.replay(request, record).map(Some),
-            LookupAnswer::Unknown(record) => self.recall(request, record).await.map(Some),
-            LookupAnswer::KeyReused => Err(key_reused()),
+        let found = match self.admission.lookup(asked, request.deadline).await {
+            Ok(LookupAnswer::Absent(taken)) => return Ok(Looked::Absent(taken.remaining)),
+            Ok(LookupAnswer::Replay(record) | LookupAnswer::Running(record)) => self.replay(request, record)?,
+            Ok(LookupAnswer::Unknown(record)) => self.recall(request, record).await?,
+            Ok(LookupAnswer::KeyReused) => return Err(key_reused()),
+            Ok(LookupAnswer::Denied(denied)) => return Err(limits::denied(&denied)),
+            Ok(LookupAnswer::Marked(mark)) => return Err(closed(&mark)),
+            Err(refusal) => {
+                return self.without_store(request, &request.connector, &rates, refusal).map(Looked::WithoutStore);
+            }
+        };
+        Ok(Looked::Found(Box::new(found)))
+    }
+
+    /// After the store was found gone: what the definition says, under rates that this process counts by itself.
+    fn without_store(
+        &self,
+        request: &Request,
+        connector: &Connector,
+        rates: &[Charge],
+        refusal: Refusal,
+    ) -> Result<Vec<Remaining>, Refusal> {
+        if !limits::goes_ahead(connector, &refusal) {
+            return Err(limits::hinted(refusal));
         }
+        tracing::Span::current().record("safeconduct.decision", "without_store");
+        let whose = (request.tenant.id(), &request.contact.id);
+        self.local_rates.take(whose, rates, self.clock.instant()).map_err(|denied| limits::denied(&denied))
     }
 
     /// Reads the lists that the inputs must be picked from, for this contact, and holds the inputs against them.
@@ -153,8 +211,13 @@ impl Service {
 
     async fn list(&self, request: &Request, list: &Connector, deadline: Deadline) -> Result<Shaped, Refusal> {
         let binding = bind(list, &request.contact, &Supplied::nothing(), self.clock.now())?;
+        let mut marks = request.marks.checks.to_vec();
+        marks.extend(of_connector(request.tenant.id(), list));
+        self.heed(marks.clone(), Stakes::of(list))?;
+        let rates = limits::rates(list, &binding)?;
         let inputs = binding.complete()?;
-        let outcome = self.send_read(&request.tenant, list, &inputs, deadline).await?;
+        self.take(request, list, rates, limits::caps(list, &inputs)?).await?;
+        let outcome = self.send_read(&request.tenant, list, &inputs, deadline, &marks).await?;
         let output = outcome.output_json.as_deref().map(serde_json::from_str::<Value>);
         match (outcome.state, output) {
             (State::Succeeded, Some(Ok(output))) => Ok(Shaped { output, truncated: outcome.truncated }),
@@ -167,12 +230,39 @@ impl Service {
         }
     }
 
+    /// A look-up is counted like any call, by the limits of the connector that it runs.
+    async fn take(
+        &self,
+        request: &Request,
+        list: &Connector,
+        rates: Vec<Charge>,
+        caps: Vec<Charge>,
+    ) -> Result<(), Refusal> {
+        if rates.is_empty() && caps.is_empty() {
+            return Ok(());
+        }
+        let asked = Take {
+            workspace: request.tenant.id().clone(),
+            contact: Some(request.contact.id.clone()),
+            operation: OperationId::generate(&*self.random),
+            charges: rates.iter().cloned().chain(caps).collect(),
+            marks: request.marks.for_look_up(),
+        };
+        match self.admission.take(asked, request.deadline).await {
+            Ok(TakeAnswer::Taken(_)) => Ok(()),
+            Ok(TakeAnswer::Denied(denied)) => Err(limits::denied(&denied).with_metadata("list", list.name.as_str())),
+            Ok(TakeAnswer::Marked(mark)) => Err(closed(&mark)),
+            Err(refusal) => self.without_store(request, list, &rates, refusal).map(drop),
+        }
+    }
+
     async fn send_read(
         &self,
         tenant: &Tenant,
         connector: &Connector,
         inputs: &BoundInputs,
         deadline: Deadline,
+        marks: &[MarkCheck],
     ) -> Result<StoredOutcome, Refusal> {
         let upstream = tenant.upstream(connector)?;
         let credential = tenant.credential(upstream)?;
@@ -186,19 +276,25 @@ impl Service {
             deadline,
             before: Before::NOTHING,
         };
-        Ok(attempting.run(&plan, || true).await)
+        let outcome = attempting.run(&plan, &Reading { service: self, marks, connector }).await;
+        if !outcome.sent {
+            // Nothing has left, so why it was withheld can be said.
+            self.may_read(marks, connector)?;
+        }
+        Ok(outcome)
     }
 
-    /// A read without a key changes nothing and is recorded nowhere.
+    /// A read without key or cap changes nothing and is recorded nowhere.
     async fn read(
         &self,
         request: &Request,
         inputs: &BoundInputs,
         asked: &Asked,
-        deadline: Deadline,
+        (deadline, left): (Deadline, Vec<Remaining>),
     ) -> Result<Seen, Refusal> {
         let intent = self.intent(request, inputs, asked, request.tenant.upstream(&request.connector)?);
-        let outcome = self.send_read(&request.tenant, &request.connector, inputs, deadline).await?;
+        let outcome =
+            self.send_read(&request.tenant, &request.connector, inputs, deadline, &request.marks.checks).await?;
         record_outcome(&outcome);
         Ok(Seen {
             execution: ExecutionId::generate(request.tenant.id(), &request.contact.id, &*self.random),
@@ -212,6 +308,7 @@ impl Service {
             expires: None,
             replay: None,
             resent: false,
+            limits: left,
         })
     }
 
@@ -231,6 +328,7 @@ impl Service {
         inputs: BoundInputs,
         asked: Asked,
         call_deadline: Deadline,
+        (caps, left): (Vec<Charge>, Vec<Remaining>),
     ) -> Result<Seen, Refusal> {
         let execution = ExecutionId::generate(request.tenant.id(), &request.contact.id, &*self.random);
         let upstream = request.tenant.upstream(&request.connector)?;
@@ -245,13 +343,29 @@ impl Service {
             operation: OperationId::generate(&*self.random),
             keys: request.keys.clone(),
             fingerprint: *request.fingerprint.as_bytes(),
-            retain: request.connector.idempotency.as_ref().map(|one| one.retain),
+            retain: match &request.connector.idempotency {
+                Some(one) => Some(one.retain),
+                None => request.keys.is_empty().then_some(KEYLESS_RETAIN),
+            },
             lease: self.settings.lease,
             resume: None,
+            charges: caps,
+            marks: request.marks.checks.to_vec(),
+            wait: self.join_wait(&request),
+            consume: Vec::new(),
         };
         let connector = Arc::clone(&request.connector);
-        let prepared = Prepared { connector, inputs, intent, credential, call_deadline, admit };
-        let answer = match self.begin(&request, prepared).await? {
+        let read_anyway = (inputs.clone(), left.clone());
+        let prepared = Prepared { connector, inputs, intent, credential, call_deadline, admit, limits: left };
+        let begun = match self.begin(&request, prepared).await {
+            // Its rates were taken by the store a moment ago.
+            Err(refusal) if limits::goes_ahead(&request.connector, &refusal) => {
+                let (inputs, left) = read_anyway;
+                return self.read(&request, &inputs, &asked, (call_deadline, left)).await;
+            }
+            begun => begun.map_err(limits::hinted)?,
+        };
+        let answer = match begun {
             Begun::Made(seen) => return Ok(*seen),
             Begun::Answered(answer) => *answer,
         };
@@ -262,8 +376,20 @@ impl Service {
             }
             AdmitAnswer::Unknown(record) => self.recall(&request, record).await,
             AdmitAnswer::KeyReused => Err(key_reused()),
+            AdmitAnswer::Denied(denied) => Err(limits::denied(&denied)),
+            AdmitAnswer::Marked(mark) => Err(closed(&mark)),
+            AdmitAnswer::Consumed { .. } => {
+                Err(Refusal::new(Reason::ConfirmationStale, "what it was confirmed with was used for another request"))
+            }
             AdmitAnswer::Admitted(_) => Err(Refusal::internal("an admission was not used")),
         }
+    }
+
+    /// How long admission may hold this request for the end of another one with its key: as long as the caller wants
+    /// to wait, and then there is still time to say that it goes on.
+    fn join_wait(&self, request: &Request) -> Duration {
+        let left = request.deadline.sooner(ANSWER_MARGIN * 2).remaining(self.clock.instant());
+        request.max_wait.unwrap_or(LONGEST_JOIN).min(left).min(LONGEST_JOIN)
     }
 
     fn describe(&self, workspace: &safeconduct_types::WorkspaceId, contact: &ContactId) {

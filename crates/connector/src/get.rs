@@ -7,13 +7,14 @@ use safeconduct_service::caller::{Caller, Role};
 use safeconduct_types::{ContactId, Deadline, Refusal, WorkspaceId};
 
 use crate::execute::{ANSWER_MARGIN, Request};
+use crate::marks::Stakes;
 use crate::render::Seen;
 use crate::run::unknown_execution;
 use crate::wire::{Wanted, Which};
 use crate::{Service, keys};
 
 /// Between two looks at a record that is waited for.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Service {
     /// Shows an execution: to a caller with an assertion of its contact, in any session, and to backend and operator.
@@ -63,6 +64,7 @@ impl Service {
             return Ok((workspace, wanted.contact.clone()));
         }
         let verified = self.contacts.verify(&wanted.assertion, caller.name()).await?;
+        self.heed(verified.marks(), Stakes::Private)?;
         caller.require(&[Role::Agent, Role::Backend, Role::Operator], Some(verified.workspace()))?;
         let (workspace, contact) = (verified.workspace(), &verified.contact().id);
         let differs = |field: &'static str| Refusal::invalid_field(field, "differs from the assertion's; leave it out");

@@ -12,13 +12,14 @@ use safeconduct_proto::connector::v1::connector_service_server::{ConnectorServic
 use safeconduct_proto::connector::v1::credential_service_server::{CredentialService, CredentialServiceServer};
 use safeconduct_service::caller::{Caller, caller};
 use safeconduct_service::status::to_status;
+use safeconduct_service::wire::to_timestamp;
 use safeconduct_types::{Clock, Deadline, Reason, Refusal};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use crate::{Service, render, wire};
+use crate::{Service, admin, render, wire};
 
 /// How long a call may take of which the listener has not said more. It always does; this is no second default.
 const UNSAID: Duration = Duration::from_secs(20);
@@ -32,8 +33,8 @@ pub struct ConnectorGrpc(Arc<Service>);
 pub struct CredentialGrpc;
 
 /// `ConnectorAdminService`, reached by gRPC.
-#[derive(Clone, Copy, Debug)]
-pub struct AdminGrpc;
+#[derive(Clone, Debug)]
+pub struct AdminGrpc(Arc<Service>);
 
 impl Service {
     /// The three services to be mounted. Their limits and layers are the listener's matter.
@@ -47,7 +48,7 @@ impl Service {
         (
             ConnectorServiceServer::new(ConnectorGrpc(Arc::clone(self))),
             CredentialServiceServer::new(CredentialGrpc),
-            ConnectorAdminServiceServer::new(AdminGrpc),
+            ConnectorAdminServiceServer::new(AdminGrpc(Arc::clone(self))),
         )
     }
 }
@@ -235,14 +236,20 @@ impl ConnectorAdminService for AdminGrpc {
         &self,
         request: Request<pb::DisableConnectorRequest>,
     ) -> Result<Response<pb::DisableConnectorResponse>, Status> {
-        not_yet(&request, "DisableConnector")
+        let (caller, deadline, message) = open(request, &*self.0.clock)?;
+        let asked = admin::close::parse_disable(message).map_err(refused)?;
+        let effective = self.0.disable(&caller, asked, deadline).await.map_err(refused)?;
+        Ok(Response::new(pb::DisableConnectorResponse { effective_time: Some(to_timestamp(effective)) }))
     }
 
     async fn enable_connector(
         &self,
         request: Request<pb::EnableConnectorRequest>,
     ) -> Result<Response<pb::EnableConnectorResponse>, Status> {
-        not_yet(&request, "EnableConnector")
+        let (caller, deadline, message) = open(request, &*self.0.clock)?;
+        let asked = admin::close::parse_enable(message).map_err(refused)?;
+        let effective = self.0.enable(&caller, asked, deadline).await.map_err(refused)?;
+        Ok(Response::new(pb::EnableConnectorResponse { effective_time: Some(to_timestamp(effective)) }))
     }
 
     async fn revive_resource(
@@ -256,14 +263,20 @@ impl ConnectorAdminService for AdminGrpc {
         &self,
         request: Request<pb::SettleExecutionRequest>,
     ) -> Result<Response<pb::SettleExecutionResponse>, Status> {
-        not_yet(&request, "SettleExecution")
+        let (caller, deadline, message) = open(request, &*self.0.clock)?;
+        let asked = admin::settle_execution::parse(message).map_err(refused)?;
+        let seen = self.0.settle_execution(&caller, asked, deadline).await.map_err(refused)?;
+        Ok(Response::new(pb::SettleExecutionResponse { execution: Some(render::execution(&seen)) }))
     }
 
     async fn release_key(
         &self,
         request: Request<pb::ReleaseKeyRequest>,
     ) -> Result<Response<pb::ReleaseKeyResponse>, Status> {
-        not_yet(&request, "ReleaseKey")
+        let (caller, deadline, message) = open(request, &*self.0.clock)?;
+        let asked = admin::release_key::parse(message).map_err(refused)?;
+        let released = self.0.release_key(&caller, asked, deadline).await.map_err(refused)?;
+        Ok(Response::new(pb::ReleaseKeyResponse { released }))
     }
 
     async fn test_connector(

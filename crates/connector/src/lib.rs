@@ -9,6 +9,7 @@
 //! nothing is sent before everything that can be refused has been; what comes back is cut down to the declared fields
 //! before it is stored, logged or returned. A status with `ErrorInfo` is only answered while nothing was sent.
 
+mod admin;
 mod admit;
 mod answer;
 mod attempt;
@@ -18,6 +19,9 @@ mod get;
 mod grpc;
 mod keys;
 mod lease;
+mod limits;
+mod local;
+mod marks;
 mod recall;
 mod render;
 mod run;
@@ -28,7 +32,8 @@ mod workspaces;
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::Admission;
+use safeconduct_admission_client::{Admission, Marking, Mirror};
+use safeconduct_connector_domain::definition::{Effect, OnStoreFailure, Sensitivity};
 use safeconduct_service::tasks::Tasks;
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Random};
@@ -42,6 +47,7 @@ pub const SERVICE_NAMES: [&str; 3] = [
 
 pub use contacts::Contacts;
 pub use grpc::{AdminGrpc, ConnectorGrpc, CredentialGrpc};
+pub use limits::counters;
 pub use vault::Vault;
 pub use workspaces::{SetUpError, Workspaces};
 
@@ -58,12 +64,16 @@ pub struct Service {
     workspaces: Workspaces,
     contacts: Contacts,
     admission: Arc<dyn Admission>,
+    marking: Arc<dyn Marking>,
+    mirror: Mirror,
     vault: Vault,
     settings: Settings,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     trace_names: ContactHasher,
+    /// What holds reads back while the store is gone.
+    local_rates: local::LocalRates,
     /// How many lost admissions are being looked for.
     give_backs: Arc<tokio::sync::Semaphore>,
 }
@@ -77,6 +87,10 @@ pub struct Parts {
     pub contacts: Contacts,
     /// Where executions are recorded.
     pub admission: Arc<dyn Admission>,
+    /// Where marks are set.
+    pub marking: Arc<dyn Marking>,
+    /// Which marks are in force.
+    pub mirror: Mirror,
     /// What seals intents and outcomes.
     pub vault: Vault,
     /// Settings.
@@ -94,19 +108,46 @@ pub struct Parts {
 impl Service {
     /// A service made of these.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { workspaces, contacts, admission, vault, settings, tasks, clock, random, trace_names } = parts;
-        let give_backs = Arc::new(tokio::sync::Semaphore::new(admit::GIVE_BACKS));
-        Arc::new(Self {
+        let Parts {
             workspaces,
             contacts,
             admission,
+            marking,
+            mirror,
             vault,
             settings,
             tasks,
             clock,
             random,
             trace_names,
+        } = parts;
+        let give_backs = Arc::new(tokio::sync::Semaphore::new(admit::GIVE_BACKS));
+        Arc::new(Self {
+            workspaces,
+            contacts,
+            admission,
+            marking,
+            mirror,
+            vault,
+            settings,
+            tasks,
+            clock,
+            random,
+            trace_names,
+            local_rates: local::LocalRates::default(),
             give_backs,
+        })
+    }
+
+    /// Whether there are reads that go ahead while the store is gone: those that say so, and those that ask nothing of
+    /// it.
+    pub fn reads_without_store(&self) -> bool {
+        self.workspaces.connectors().any(|connector| {
+            connector.effect == Effect::Read
+                && match connector.on_store_failure {
+                    OnStoreFailure::Allow => !limits::has_caps(connector),
+                    OnStoreFailure::Deny => connector.limits.is_empty() && connector.sensitivity == Sensitivity::Public,
+                }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What an earlier execution answers to the same request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use safeconduct_admission_client::{Admit, AdmitAnswer, Lookup, LookupAnswer, Record, RecordState, Target};
 use safeconduct_connector_domain::bind::BoundInputs;
@@ -59,12 +60,14 @@ impl Service {
         deadline: Deadline,
     ) -> Result<Seen, Refusal> {
         let operation = OperationId::generate(&*self.random);
-        let asked = Lookup { workspace: workspace.clone(), operation, target };
+        let asked = Lookup::only(workspace.clone(), operation, target);
         match self.admission.lookup(asked, deadline).await? {
             LookupAnswer::Replay(record) | LookupAnswer::Running(record) | LookupAnswer::Unknown(record) => {
                 self.open(workspace, contact, record, false)
             }
-            LookupAnswer::Absent | LookupAnswer::KeyReused => Err(unknown_execution()),
+            LookupAnswer::Absent(_) | LookupAnswer::KeyReused | LookupAnswer::Denied(_) | LookupAnswer::Marked(_) => {
+                Err(unknown_execution())
+            }
         }
     }
 
@@ -92,7 +95,11 @@ impl Service {
             AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) | AdmitAnswer::Unknown(record) => {
                 self.replay(request, record)
             }
-            AdmitAnswer::Admitted(_) | AdmitAnswer::KeyReused => Ok(seen),
+            AdmitAnswer::Admitted(_)
+            | AdmitAnswer::KeyReused
+            | AdmitAnswer::Denied(_)
+            | AdmitAnswer::Marked(_)
+            | AdmitAnswer::Consumed { .. } => Ok(seen),
         }
     }
 
@@ -116,6 +123,7 @@ impl Service {
             admit: self.take_over(request, seen).ok()?,
             intent: intent.clone(),
             connector,
+            limits: Vec::new(),
         })
     }
 
@@ -132,6 +140,11 @@ impl Service {
             lease: self.settings.lease,
             intent: self.vault.seal_intent(owner, &seen.intent)?,
             resume: Some(seen.execution.clone()),
+            // Its charges were taken when it was first admitted.
+            charges: Vec::new(),
+            marks: request.marks.checks.to_vec(),
+            wait: Duration::ZERO,
+            consume: Vec::new(),
         })
     }
 }

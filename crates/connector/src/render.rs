@@ -1,12 +1,14 @@
 //! From records to what the caller sees.
 
-use safeconduct_admission_client::{Matched, Record, RecordState};
+use safeconduct_admission_client::{Matched, Record, RecordState, Remaining};
 use safeconduct_connector_domain::execution::{Effect, Failure, FailureClass, State, StoredIntent, StoredOutcome};
 use safeconduct_connector_domain::projection::{Finding, OutputError, Untrusted};
 use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::connector::v1 as proto;
 use safeconduct_service::wire::{to_duration, to_timestamp};
 use safeconduct_types::{ExecutionId, Timestamp};
+
+use crate::limits;
 
 /// What is known of an execution when it is shown.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) replay: Option<Matched>,
     /// Whether a second executor brought it to its end.
     pub(crate) resent: bool,
+    /// What is left of the limits that this request was charged to.
+    pub(crate) limits: Vec<Remaining>,
 }
 
 impl Seen {
@@ -43,6 +47,7 @@ impl Seen {
             execution: record.execution,
             intent,
             outcome,
+            limits: Vec::new(),
         }
     }
 
@@ -82,6 +87,7 @@ pub(crate) fn execution(seen: &Seen) -> proto::Execution {
     });
     let settled_by = match outcome {
         None => proto::SettledBy::Unspecified,
+        Some(outcome) if outcome.by_operator => proto::SettledBy::Operator,
         Some(_) if seen.resent => proto::SettledBy::Resend,
         Some(_) => proto::SettledBy::Response,
     };
@@ -98,6 +104,7 @@ pub(crate) fn execution(seen: &Seen) -> proto::Execution {
         output_error: outcome.and_then(|one| one.output_error.as_ref()).map(output_error),
         untrusted: outcome.map(|one| one.untrusted.iter().map(untrusted).collect()).unwrap_or_default(),
         replay,
+        limits: seen.limits.iter().map(limits::shown).collect(),
         attempts: outcome.map(|one| u32::from(one.attempts)).unwrap_or_default(),
         create_time: Some(to_timestamp(seen.created)),
         update_time: Some(to_timestamp(seen.settled.unwrap_or(seen.created))),

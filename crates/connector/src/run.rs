@@ -7,18 +7,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::{Admitted, Extend, Record, Settle, Settlement};
+use safeconduct_admission_client::{
+    Admitted, Extend, ExtendAnswer, MirrorAnswer, Remaining, Settle, Settled, Settlement,
+};
 use safeconduct_connector_domain::bind::BoundInputs;
 use safeconduct_connector_domain::definition::Connector;
 use safeconduct_connector_domain::execution::{KeptKeys, State, StoredIntent, StoredOutcome};
 use safeconduct_connector_domain::plan::{RequestPlan, plan};
 use safeconduct_connector_domain::upstream_key;
-use safeconduct_types::{ContactId, Deadline, OperationId, Reason, Refusal};
+use safeconduct_types::{ContactId, Deadline, MarkCheck, OperationId, Reason, Refusal};
 
 use crate::Service;
-use crate::attempt::{Attempting, Before};
+use crate::attempt::{Allowed, Attempting, Before};
 use crate::execute::record_outcome;
 use crate::lease::Lease;
+use crate::marks::Stakes;
 use crate::render::Seen;
 use crate::vault::Owner;
 use crate::workspaces::{CredentialHeader, Tenant};
@@ -34,6 +37,8 @@ pub(crate) struct Job {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) contact: ContactId,
+    /// The marks that it must not meet.
+    pub(crate) marks: Arc<[MarkCheck]>,
     pub(crate) inputs: BoundInputs,
     pub(crate) intent: StoredIntent,
     pub(crate) credential: Option<CredentialHeader>,
@@ -41,6 +46,8 @@ pub(crate) struct Job {
     pub(crate) lease: Lease,
     /// When the upstream must have answered.
     pub(crate) call_deadline: Deadline,
+    /// What is left of the rates.
+    pub(crate) limits: Vec<Remaining>,
 }
 
 impl Job {
@@ -57,6 +64,11 @@ impl Job {
         if self.intent.write && self.admitted.resumed.is_some() { Before::DOUBT } else { Before::NOTHING }
     }
 
+    /// What is left of the rates and of these caps.
+    fn left(&self, caps: &[Remaining]) -> Vec<Remaining> {
+        self.limits.iter().chain(caps).cloned().collect()
+    }
+
     /// What is known while it runs.
     pub(crate) fn under_way(&self) -> Seen {
         Seen {
@@ -71,7 +83,21 @@ impl Job {
             expires: None,
             replay: None,
             resent: self.admitted.resumed.is_some(),
+            limits: self.left(&self.admitted.taken.remaining),
         }
+    }
+}
+
+/// An execution before its next attempt.
+struct Sending<'a> {
+    service: &'a Service,
+    job: &'a Job,
+}
+
+#[tonic::async_trait]
+impl Allowed for Sending<'_> {
+    async fn attempt(&self) -> bool {
+        self.service.may_send(self.job).await
     }
 }
 
@@ -108,7 +134,45 @@ impl Service {
             deadline: job.call_deadline,
             before: job.before(),
         };
-        attempting.run(&plan, || job.lease.holds(self.clock.instant())).await
+        attempting.run(&plan, &Sending { service: self, job }).await
+    }
+
+    /// Whether the next attempt may be made: the lease is held, and no mark has closed the way. If the mirror cannot
+    /// say, admission can.
+    async fn may_send(&self, job: &Job) -> bool {
+        let now = self.clock.instant();
+        if !job.lease.holds(now) {
+            return false;
+        }
+        let met = match self.mirror.check(&job.marks, now) {
+            MirrorAnswer::Clear => return true,
+            MirrorAnswer::Lagging(None) if Stakes::of(&job.connector) == Stakes::GoesOn => return true,
+            MirrorAnswer::Met(mark) => Some(mark.key.subject.kind()),
+            MirrorAnswer::Lagging(_) => {
+                let asked = Extend { marks: job.marks.to_vec(), ..self.extend(job, None) };
+                match self.admission.extend(asked, job.call_deadline).await {
+                    Ok(ExtendAnswer::Extended(_)) => return true,
+                    Ok(ExtendAnswer::Marked(mark)) => Some(mark.key.subject.kind()),
+                    Ok(ExtendAnswer::Denied(_)) | Err(_) => None,
+                }
+            }
+        };
+        tracing::info!(execution = %job.admitted.execution, mark = met, "no further attempt: the way is closed");
+        false
+    }
+
+    fn extend(&self, job: &Job, lease: Option<Duration>) -> Extend {
+        Extend {
+            workspace: job.tenant.id().clone(),
+            contact: job.contact.clone(),
+            execution: job.admitted.execution.clone(),
+            operation: OperationId::generate(&*self.random),
+            token: job.admitted.token,
+            lease,
+            checkpoint: None,
+            charges: Vec::new(),
+            marks: Vec::new(),
+        }
     }
 
     /// Keeps the lease while the upstream takes its time.
@@ -117,17 +181,11 @@ impl Service {
         loop {
             tokio::time::sleep(length / 3).await;
             let now = self.clock.instant();
-            let asked = Extend {
-                workspace: job.tenant.id().clone(),
-                contact: job.contact.clone(),
-                execution: job.admitted.execution.clone(),
-                operation: OperationId::generate(&*self.random),
-                token: job.admitted.token,
-                lease: Some(length),
-                checkpoint: None,
-            };
+            let asked = self.extend(job, Some(length));
             match self.admission.extend(asked, Deadline::within(now, length / 3)).await {
-                Ok(_) => job.lease.extend(now),
+                Ok(ExtendAnswer::Extended(_)) => job.lease.extend(now),
+                // Nothing was asked for that could be denied; the old lease still runs.
+                Ok(ExtendAnswer::Denied(_) | ExtendAnswer::Marked(_)) => {}
                 Err(refusal) => {
                     tracing::warn!(reason = refusal.reason().as_str(), "the lease was not extended");
                     if refusal.reason() == Reason::LeaseLost {
@@ -149,9 +207,10 @@ impl Service {
             said => (outcome, said),
         };
         match said {
-            Ok((record, kept)) => {
-                let seen = Seen::of(record, job.intent.clone(), Some(kept), false);
-                Seen { running: false, resent: job.admitted.resumed.is_some(), ..seen }
+            Ok((settled, kept)) => {
+                let limits = job.left(&settled.remaining);
+                let seen = Seen::of(settled.record, job.intent.clone(), Some(kept), false);
+                Seen { running: false, resent: job.admitted.resumed.is_some(), limits, ..seen }
             }
             // Somebody took over and its word counts: show what the record says.
             Err(refusal) if refusal.reason() == Reason::LeaseLost => {
@@ -170,7 +229,7 @@ impl Service {
         }
     }
 
-    async fn say_outcome(&self, job: &Job, outcome: StoredOutcome) -> Result<(Record, StoredOutcome), Refusal> {
+    async fn say_outcome(&self, job: &Job, outcome: StoredOutcome) -> Result<(Settled, StoredOutcome), Refusal> {
         let owner = Owner { workspace: job.tenant.id(), execution: &job.admitted.execution };
         let mut outcome = outcome;
         let mut sealed = self.vault.seal_outcome(owner, &outcome)?;
@@ -186,10 +245,10 @@ impl Service {
             token: job.admitted.token,
             settlement: settlement(job, &outcome, sealed),
         };
-        self.say(asked).await.map(|record| (record, outcome))
+        self.say(asked).await.map(|settled| (settled, outcome))
     }
 
-    pub(crate) async fn say(&self, asked: Settle) -> Result<Record, Refusal> {
+    pub(crate) async fn say(&self, asked: Settle) -> Result<Settled, Refusal> {
         let end = Deadline::within(self.clock.instant(), SETTLE_WITHIN);
         loop {
             // The same operation each time: it counts once, however often it is said.
@@ -222,7 +281,7 @@ fn settlement(job: &Job, outcome: &StoredOutcome, sealed: Vec<u8>) -> Settlement
         return Settlement::Unknown { outcome: Some(sealed) };
     }
     let keep_for_caller_key = match outcome.kept_keys() {
-        KeptKeys::All => return Settlement::Completed { outcome: sealed, retain },
+        KeptKeys::All => return Settlement::Completed { outcome: sealed, retain, actual: Vec::new() },
         KeptKeys::CallersOnly => true,
         KeptKeys::None => false,
     };

@@ -92,6 +92,12 @@ impl Workspaces {
         Ok(Self { all })
     }
 
+    /// Every version of every connector.
+    pub(crate) fn connectors(&self) -> impl Iterator<Item = &Connector> {
+        let families = self.all.values().flat_map(|tenant| tenant.workspace.connectors.values());
+        families.flat_map(|family| family.versions.values()).map(AsRef::as_ref)
+    }
+
     pub(crate) fn get(&self, id: &WorkspaceId) -> Result<&Arc<Tenant>, Refusal> {
         self.all.get(id).ok_or_else(|| {
             Refusal::new(

@@ -6,6 +6,7 @@
 //! the assertion learns none of them.
 
 mod jwks;
+mod marks;
 mod sealed;
 mod sign;
 mod verify;

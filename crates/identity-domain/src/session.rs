@@ -29,7 +29,7 @@ pub enum Bound {
 }
 
 /// The epoch of a session that was never upgraded.
-const FIRST_EPOCH: u32 = 1;
+pub const FIRST_EPOCH: u32 = 1;
 
 impl Session {
     /// A session of a visitor. It ends `lifetime` after its start, whatever happens in it.

@@ -17,6 +17,7 @@
 mod grpc;
 mod issue;
 mod jwks;
+mod marks;
 mod seal;
 mod sessions;
 mod start;
@@ -31,6 +32,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use safeconduct_admission_client::{Marking, Mirror};
 use safeconduct_identity_domain::assertion::{JwkSet, JwksError, Seal, SigningKey, Verifier};
 use safeconduct_identity_domain::contact::ContactHasher;
 use safeconduct_service::keyring::{Key, Keyring, KeyringError, Purpose, Sealer};
@@ -135,6 +137,10 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Where session ids come from.
     pub random: Arc<dyn Random>,
+    /// Which marks are in force.
+    pub mirror: Mirror,
+    /// Where marks are set.
+    pub marking: Arc<dyn Marking>,
 }
 
 /// The service, whatever it is reached by.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use safeconduct_identity_domain::session::{Bound, Session};
-use safeconduct_store::{Change, Committed, Expected, RecordKey, Records, Slot, StoreError, StoreKeyer, Write};
+use safeconduct_store::{Change, Committed, Ends, Expected, RecordKey, Records, Slot, StoreError, StoreKeyer, Write};
 use safeconduct_types::{ContactId, OperationId, Random, Reason, Refusal, SessionId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +90,7 @@ impl Sessions {
     ) -> Result<Committed, Refusal> {
         let stored = Stored { form: FORM, session: session.clone() };
         let value = serde_json::to_vec(&stored).map_err(|_| Refusal::internal("a session cannot be written"))?;
-        let write = Write::Put { value: Bytes::from(value), expires: Some(session.ends()) };
+        let write = Write::put(value, Ends::At(session.ends()));
         let change = [Change { key, expected, write }];
         let operation = OperationId::generate(&*self.random);
         match self.records.commit(slot, operation, &change).await {

@@ -16,6 +16,7 @@ impl Identity {
         if self.ports.workspaces.identity_policy(&asked.workspace).is_none() {
             return Err(Refusal::new(Reason::WorkspaceUnknown, "there is no such workspace"));
         }
+        self.heed(&asked.workspace, None)?;
         let now = self.ports.clock.now();
         let session = Session::start(self.sessions.mint(), asked.workspace, now, self.settings.session_lifetime);
         self.sessions.create(&session).await?;

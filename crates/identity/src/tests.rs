@@ -13,7 +13,7 @@ use safeconduct_service::caller::{Authenticator, Caller};
 use safeconduct_service::config::{Config, LoadOptions};
 use safeconduct_service::keyring::{Keyring, Purpose};
 use safeconduct_service::status::refusal_in;
-use safeconduct_store::EmbeddedRecords;
+use safeconduct_store::EmbeddedStore;
 use safeconduct_types::{
     CallerName, ManualClock, Provenance, Reason, Refusal, Secret, SeededRandom, Timestamp, WorkspaceId,
 };
@@ -104,7 +104,7 @@ impl Suite {
         let keyring = Keyring::generate(&dir.path().join("identity.keys"), &purposes, &*random);
         let keys = Keys::from_keyring(&keyring, Arc::clone(&random)).unwrap();
         let store_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-        let records = EmbeddedRecords::open(dir.path().join("store.redb"), Arc::clone(&store_clock)).await.unwrap();
+        let records = EmbeddedStore::open(dir.path().join("store.redb"), Arc::clone(&store_clock)).await.unwrap();
         let workspaces: Arc<dyn WorkspaceDirectory> = Arc::<Directory>::clone(&directory);
         let ports = Ports { records: Arc::new(records), workspaces, clock: store_clock, random };
         let identity = Identity::new(Settings::default(), keys, ports).unwrap();

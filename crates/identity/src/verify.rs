@@ -1,7 +1,9 @@
 //! `VerifyIdentity`: a user proves who they are.
 
+use std::time::Duration;
+
 use safeconduct_identity_domain::contact::{Attributes, Contact, ContactKind, Identity as Claimed, Method};
-use safeconduct_identity_domain::session::Session;
+use safeconduct_identity_domain::session::{FIRST_EPOCH, Session};
 use safeconduct_identity_domain::user_hash::UserHashSecrets;
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_telemetry::field;
@@ -10,6 +12,9 @@ use safeconduct_types::{ContactId, Provenance, Reason, Refusal, SecretText, Sess
 use crate::Identity;
 use crate::issue::Issued;
 use crate::wire::{Proof, VerifyIdentity};
+
+/// How far clocks may differ: a mark on assertions outlives them by it.
+const CLOCK_MARGIN: Duration = Duration::from_mins(1);
 
 impl Identity {
     pub(crate) async fn verify_identity(&self, caller: &Caller, asked: VerifyIdentity) -> Result<Issued, Refusal> {
@@ -30,6 +35,7 @@ impl Identity {
         };
         let contact = self.contacts.user(&asked.workspace, &claimed);
         tracing::Span::current().record(field::CONTACT, self.trace.hash(&asked.workspace, contact.as_str()));
+        self.heed(&asked.workspace, Some(&contact))?;
         let session = self.bound(asked.workspace, session, &contact, now).await?;
         let attributes = Attributes::from([claimed.attribute(Provenance::SignedHash, now)]);
         let contact = Contact { id: contact, kind: ContactKind::User, attributes };
@@ -105,7 +111,11 @@ impl Identity {
         now: Timestamp,
     ) -> Result<Session, Refusal> {
         if let Some(id) = session {
-            return self.sessions.bind(&workspace, &id, contact).await;
+            let session = self.sessions.bind(&workspace, &id, contact).await?;
+            if session.epoch() > FIRST_EPOCH {
+                self.end_earlier(&session, now.after(self.settings.assertion_lifetime + CLOCK_MARGIN)).await?;
+            }
+            return Ok(session);
         }
         let lifetime = self.settings.session_lifetime;
         let session = Session::start_bound(self.sessions.mint(), workspace, contact.clone(), now, lifetime);

@@ -29,11 +29,23 @@ enum Command {
     /// Checks workspace definitions and says where and what to mend.
     Check {
         /// Files or directories with definitions.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "envoy")]
         paths: Vec<PathBuf>,
+        /// A file or directory with the limits of gateways (admission.envoy.descriptors).
+        #[arg(long, value_name = "PATH")]
+        envoy: Option<PathBuf>,
     },
     /// Executes a connector for a contact, as an agent would.
     Call(CallArgs),
+    /// Shows what a contact, a connector or a workspace has used of its limits, and what is left.
+    Usage(UsageArgs),
+    /// Frees the keys of an execution, so that the same request has an effect again.
+    ///
+    /// For an operator who has found out that an execution whose outcome was unknown did nothing. It is recorded who did
+    /// it and why.
+    ReleaseKey(ReleaseKeyArgs),
+    /// Says what became of an execution whose outcome is unknown. It is recorded who said it and why.
+    Settle(SettleArgs),
     /// Makes proofs for trying out: what a backend does with the workspace's secret.
     #[command(subcommand)]
     Sign(SignCommand),
@@ -127,6 +139,91 @@ pub(crate) struct CallArgs {
     pub(crate) output: Output,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// The workspace.
+    #[arg(long)]
+    pub(crate) workspace: String,
+    /// The contact whose own limits are meant, too; none: only those that all contacts share.
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub(crate) contact_id: String,
+    /// Only the limits that this connector is under.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) connector: String,
+    /// Files or directories with the workspace's definitions: they say which limits there are.
+    #[arg(long, value_name = "PATH", default_value = "config/workspaces")]
+    pub(crate) definitions: Vec<PathBuf>,
+    /// Where the admission service listens.
+    #[arg(long, default_value = "http://127.0.0.1:50054")]
+    pub(crate) address: String,
+    /// A file with the bearer token of a caller of role operator.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// CA certificates (PEM) that vouch for an https:// address.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) output: Output,
+}
+
+/// Which execution an operator does something about, and why.
+#[derive(Debug, Args)]
+pub(crate) struct ActArgs {
+    /// The execution.
+    pub(crate) execution_id: String,
+    /// Its workspace.
+    #[arg(long)]
+    pub(crate) workspace: String,
+    /// Why, 1 to 256 characters. It is recorded; name no person in it.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Where the connector service listens.
+    #[arg(long, default_value = "http://127.0.0.1:50053")]
+    pub(crate) address: String,
+    /// A file with the bearer token of a caller of role operator.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// CA certificates (PEM) that vouch for an https:// address.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseKeyArgs {
+    #[command(flatten)]
+    pub(crate) act: ActArgs,
+    /// Free the keys of an execution that is known to have had its effect, too: it can then happen once more.
+    #[arg(long)]
+    pub(crate) although_it_happened: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SettleArgs {
+    #[command(flatten)]
+    pub(crate) act: ActArgs,
+    /// What became of it.
+    #[arg(long, value_enum)]
+    pub(crate) state: FoundOut,
+    /// What a repeat of the request is answered, as a JSON object; with `--state succeeded`.
+    #[arg(long, default_value = "")]
+    pub(crate) output_json: String,
+}
+
+/// What an operator has found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FoundOut {
+    /// It did what was asked.
+    Succeeded,
+    /// It failed, but changed something.
+    FailedWithEffect,
+    /// It failed and changed nothing.
+    Failed,
+}
+
 /// How an answer looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -209,8 +306,11 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(&args),
             Command::Demo(args) => command::demo::run(&args),
-            Command::Check { paths } => command::check::run(&paths),
+            Command::Check { paths, envoy } => command::check::run(&paths, envoy.as_deref()),
             Command::Call(args) => command::call::run(args),
+            Command::Usage(args) => command::usage::run(&args),
+            Command::ReleaseKey(args) => command::release_key::run(&args),
+            Command::Settle(args) => command::settle::run(&args),
             Command::Sign(what) => command::sign::run(what),
             Command::Keys(what) => command::keys::run(what),
             Command::Errors { reason } => command::errors::run(reason.as_deref()),

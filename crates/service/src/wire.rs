@@ -1,10 +1,14 @@
-//! Small steps between protobuf and what the domain means: times, lengths of time, required fields.
+//! Small steps between protobuf and what the domain means: times, lengths of time, required fields, marks.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use safeconduct_types::{Refusal, Timestamp, Violation};
+
+mod mark;
+
+pub use mark::{UNSAID, parse_mark, parse_mark_check, parse_mark_key, to_mark, to_mark_check, to_mark_key};
 
 /// A point in time as protobuf has it.
 pub fn to_timestamp(at: Timestamp) -> prost_types::Timestamp {

@@ -1,6 +1,7 @@
 //! Keys that say nothing and never collide.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use safeconduct_types::Secret;
@@ -23,24 +24,44 @@ impl StoreKeyer {
 
     /// The slot that these parts name.
     pub fn slot(&self, parts: &[&[u8]]) -> Slot {
-        Slot(self.hash("slot", parts))
+        let hash = self.hash("slot", parts);
+        let mut text = String::with_capacity(2 * HASH_LEN);
+        push_hex(&mut text, hash);
+        Slot { text: text.into(), id: u128::from_be_bytes(hash) }
     }
 
     /// The record of `slot` that these parts name within `space` (lower-case letters and `-`).
     pub fn key(&self, slot: &Slot, space: &'static str, parts: &[&[u8]]) -> RecordKey {
+        let hash = self.hash(space, parts);
+        let mut text = String::with_capacity(4 * HASH_LEN + space.len() + 4);
         // The braces are Redis' hash tag: all records of a slot stay on one node.
-        RecordKey { text: format!("{{{}}}:{space}:{}", slot.0, self.hash(space, parts)), slot: slot.clone() }
+        for part in ["{", &slot.text, "}:", space, ":"] {
+            text.push_str(part);
+        }
+        push_hex(&mut text, hash);
+        // Turned, as `slot` and `hash` may come from the same parts.
+        let id = slot.id.rotate_left(1) ^ u128::from_be_bytes(hash);
+        RecordKey { text: text.into(), id, slot: slot.clone() }
     }
 
-    fn hash(&self, label: &str, parts: &[&[u8]]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+    fn hash(&self, label: &str, parts: &[&[u8]]) -> [u8; HASH_LEN] {
+        // Put together first: a call of the library costs more than the bytes.
+        let mut text = Vec::with_capacity(128);
         for part in std::iter::once(&label.as_bytes()).chain(parts) {
             // Length first: no two lists of parts read the same.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
+            text.extend((part.len() as u64).to_be_bytes());
+            text.extend(*part);
         }
-        let tag = context.sign();
-        hex::encode(tag.as_ref().get(..HASH_LEN).unwrap_or_default())
+        let tag = hmac::sign(&self.0, &text);
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+}
+
+fn push_hex(to: &mut String, bytes: [u8; HASH_LEN]) {
+    let mut digits = [0; 2 * HASH_LEN];
+    // The lengths fit, and digits are text.
+    if hex::encode_to_slice(bytes, &mut digits).is_ok() {
+        to.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     }
 }
 
@@ -50,14 +71,36 @@ impl fmt::Debug for StoreKeyer {
     }
 }
 
-/// A group of records that can change together: on Redis, those of one hash slot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(String);
+/// A group of records that can change together: on Redis, those of one hash slot. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Slot {
+    text: Arc<str>,
+    id: u128,
+}
 
-/// The key of one record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+impl Slot {
+    /// The hash tag of its keys.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The keyed hash that it is.
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.text).finish()
+    }
+}
+
+/// The key of one record. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
-    text: String,
+    text: Arc<str>,
+    id: u128,
     slot: Slot,
 }
 
@@ -66,8 +109,23 @@ impl RecordKey {
         &self.text
     }
 
+    /// 128 bits of keyed hashes that tell it from every other.
+    pub(crate) fn id(&self) -> u128 {
+        self.id
+    }
+
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
     pub(crate) fn is_in(&self, slot: &Slot) -> bool {
         self.slot == *slot
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RecordKey").field(&self.text).finish()
     }
 }
 
@@ -116,7 +174,7 @@ mod tests {
         let keyer = keyer(1);
         let slot = keyer.slot(&[b"acme"]);
         let key = keyer.key(&slot, "exec", &[b"{alice}@example.com"]);
-        assert!(key.as_str().starts_with(&format!("{{{}}}:exec:", slot.0)), "{key:?}");
+        assert!(key.as_str().starts_with(&format!("{{{}}}:exec:", slot.text)), "{key:?}");
         assert_eq!(key.as_str().matches('{').count(), 1);
         assert!(!key.as_str().contains("alice"));
     }

@@ -8,15 +8,15 @@
 //!
 //! - **All or nothing.** A commit is seen whole or not at all, and it is durable before it is answered.
 //! - **Once.** The revision of a record is the [`OperationId`] that wrote it. Each record remembers its last
-//!   [`REVISIONS`] revisions (deleted ones too, for [`GRACE`]), and a commit is all or nothing, so if any of its
-//!   records remembers the operation, all of it was done: repeating it answers [`Committed::Done`] and changes
-//!   nothing. Only when each of its records was written [`REVISIONS`] times since is it forgotten, and then the
+//!   [`REVISIONS`] revisions (deleted ones too, for [`GRACE`]), and a commit is all or nothing, so if any record
+//!   that it would write remembers the operation, all of it was done: repeating it answers [`Committed::Done`] and
+//!   changes nothing. Only when each of them was written [`REVISIONS`] times since is it forgotten, and then the
 //!   repeat is an ordinary commit: it answers [`Committed::Conflict`] if the records are no longer as expected.
+//!   A record that is only kept ([`Write::Keep`]) remembers nothing.
 //!   An operation id belongs to one set of changes; after a conflict it may be used for another one.
 //! - **The store's clock decides expiry.** A record whose end has come reads as absent, whether or not its bytes
 //!   were collected. Bytes are collected [`GRACE`] later, so that a clock set wrong and right again within that
-//!   time costs nothing. A clock that steps back by up to [`CLOCK_STEP`] stands still for this process; one that
-//!   steps back further was mended, and is believed.
+//!   time costs nothing. No process follows a clock that jumps by more than [`STEP`]: see [`Pace`].
 //! - **No endless waiting.** Every call ends within the reply time-out; while the store is known to be gone,
 //!   calls fail at once.
 //!
@@ -24,13 +24,13 @@
 //! two lists of parts meet in one key. Values are the caller's to seal. Neither is ever in a span, log or error.
 
 mod embedded;
+pub mod envelope;
 mod error;
 mod key;
 mod open;
+mod pace;
 mod record;
 mod redis;
-mod steady;
-mod stored;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -40,14 +40,16 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use safeconduct_types::OperationId;
 
-pub use embedded::EmbeddedRecords;
+pub use embedded::{EmbeddedStore, Ephemeral, Small, Txn, View};
+pub use envelope::{GRACE, REVISIONS};
 pub use error::StoreError;
 pub use key::{RecordKey, Slot, StoreKeyer};
-pub use open::{StoreOptions, open};
-pub use record::{Change, Committed, Expected, MAX_RECORDS, MAX_VALUE, Record, Revision, Snapshot, Write};
-pub use redis::{RedisOptions, RedisRecords};
-pub use steady::CLOCK_STEP;
-pub use stored::{GRACE, REVISIONS};
+pub use open::{Store, StoreOptions, open};
+pub use pace::{Band, Pace, STEP};
+pub use record::{Change, Committed, Ends, Expected, MAX_RECORDS, MAX_VALUE, Record, Revision, Snapshot, Write};
+pub use redis::{
+    Arg, Durability, LinkHealth, RedisOptions, RedisRecords, RedisServers, RedisStore, Reply, Script, Use,
+};
 
 /// Records of one keyspace, on whichever store.
 #[async_trait]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use safeconduct_types::{OperationId, Timestamp};
@@ -23,6 +24,11 @@ impl Revision {
     pub const fn of(operation: OperationId) -> Self {
         Self(*operation.as_bytes())
     }
+
+    /// The bytes of that operation's id.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 /// A record as it was found.
@@ -32,6 +38,9 @@ pub struct Record {
     pub value: Bytes,
     /// The operation that wrote it.
     pub revision: Revision,
+    /// When it was written, on the store's clock, or the time that its writer gave instead. Times inside of the
+    /// value may count from it.
+    pub written: Timestamp,
     /// From when on it is absent; never, if `None`.
     pub expires: Option<Timestamp>,
 }
@@ -41,6 +50,7 @@ impl fmt::Debug for Record {
         f.debug_struct("Record")
             .field("bytes", &self.value.len())
             .field("revision", &self.revision)
+            .field("written", &self.written)
             .field("expires", &self.expires)
             .finish()
     }
@@ -78,24 +88,56 @@ pub enum Expected {
 /// What a record becomes.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Write {
-    /// These bytes, until then.
+    /// These bytes.
     Put {
         /// At most [`MAX_VALUE`] bytes.
         value: Bytes,
-        /// From when on the record is absent; never, if `None`.
-        expires: Option<Timestamp>,
+        /// From when on the record is absent.
+        ends: Ends,
+        /// What [`Record::written`] says: the moment of the commit, if `None`.
+        written: Option<Timestamp>,
     },
     /// Absent.
     Delete,
+    /// What it is: only the expectation counts, and the record does not remember the operation.
+    Keep,
+}
+
+/// From when on a record is absent. What lies before the epoch or beyond the year 287,000 is moved to that edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// It stays until it is deleted.
+    Never,
+    /// From this moment on.
+    At(Timestamp),
+    /// So long after [`Record::written`].
+    After(Duration),
+}
+
+impl From<Option<Timestamp>> for Ends {
+    fn from(expires: Option<Timestamp>) -> Self {
+        expires.map_or(Self::Never, Self::At)
+    }
+}
+
+impl Write {
+    /// These bytes, written at the moment of the commit.
+    pub fn put(value: impl Into<Bytes>, ends: impl Into<Ends>) -> Self {
+        Self::Put { value: value.into(), ends: ends.into(), written: None }
+    }
 }
 
 impl fmt::Debug for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put { value, expires } => {
-                f.debug_struct("Put").field("bytes", &value.len()).field("expires", expires).finish()
-            }
+            Self::Put { value, ends, written } => f
+                .debug_struct("Put")
+                .field("bytes", &value.len())
+                .field("ends", ends)
+                .field("written", written)
+                .finish(),
             Self::Delete => f.write_str("Delete"),
+            Self::Keep => f.write_str("Keep"),
         }
     }
 }

@@ -8,10 +8,13 @@
 //! Ports are free ones that the processes report in their ready files. Each test has its own folder, store and
 //! processes; all of it ends when the value that stands for it is dropped.
 
+pub mod admission;
 mod binary;
 mod caller;
 mod process;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
 mod refused;
 mod shop;
 mod site;
@@ -22,6 +25,8 @@ pub use binary::safeconduct;
 pub use caller::{Ask, Authorized, Bearer, Caller, ShopUser, user_hash};
 pub use process::{Output, Process, run};
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;
+pub use redis_sentinel::RedisSentinel;
 pub use refused::{Refused, error_info, has_error_info};
 pub use safeconduct_telemetry::collector::{CollectedSpan, Collector};
 pub use shop::{Effects, Refund, Shop};

@@ -83,7 +83,12 @@ impl Process {
 
     /// Asks it to end (SIGTERM).
     pub fn terminate(&self) -> anyhow::Result<()> {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.signal("-TERM")
+    }
+
+    /// Sends it a signal, by the name that `kill` takes.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let done = Command::new("kill").args([name, &self.child.id().to_string()]).status()?;
         ensure!(done.success(), "{} cannot be signalled", self.name);
         Ok(())
     }

@@ -2,65 +2,213 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use redis::{FromRedisValue, Value};
 
 use crate::process::command;
 use crate::{Process, until};
 
 const ATTEMPTS: usize = 5;
 
-/// A server in a folder of its own that has every write on disk before it answers.
+/// Longest time for a server to come up, or for a group of them to agree.
+pub(crate) const LONGEST: Duration = Duration::from_secs(20);
+
+/// What a server does so that every write is on disk before it is answered.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+/// A server in a folder of its own. It ends with this value.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
-    _process: Process,
-    _folder: tempfile::TempDir,
+    settings: Vec<String>,
+    process: Process,
+    folder: tempfile::TempDir,
 }
 
 impl Redis {
-    /// Starts a server: the program that `TEST_REDIS_SERVER` names, or `redis-server`.
+    /// Starts a server that has every write on disk before it answers: the program that `TEST_REDIS_SERVER` names, or
+    /// `redis-server`.
     pub async fn start() -> anyhow::Result<Self> {
-        let program = std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server"));
-        let program = PathBuf::from(program);
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            // Somebody may take the port between the two; then the server ends, and the next port is tried.
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        Self::start_with(&DURABLE).await
+    }
+
+    /// Starts a server with these settings.
+    pub async fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        retry(async || Self::start_in(tempfile::tempdir()?, free_ports(1)?, settings.clone()).await).await
+    }
+
+    /// Starts a server with these settings in a folder that `prepare` has filled; it may answer further settings.
+    pub async fn start_prepared(
+        settings: &[&str],
+        prepare: impl AsyncFn(&Path) -> anyhow::Result<Vec<String>>,
+    ) -> anyhow::Result<Self> {
+        retry(async || {
             let folder = tempfile::tempdir()?;
-            let mut command = command(&program);
-            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
-            command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
-            let mut process = Process::spawn("redis", command, folder.path())
-                .context("Redis is needed: install redis-server, or run `make test`, which does")?;
-            let answering = until("Redis to answer", Duration::from_secs(10), async || {
-                if let Ok(status) = process.exit(Duration::ZERO).await {
-                    bail!("redis-server ended with {status}:\n{}", process.log());
-                }
-                Ok(answers(port).await.then_some(()))
-            });
-            match answering.await {
-                Ok(()) => return Ok(Self { port, _process: process, _folder: folder }),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("no attempt was made")?)
+            let mut all: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            all.extend(prepare(folder.path()).await?);
+            Self::start_in(folder, free_ports(1)?, all).await
+        })
+        .await
+    }
+
+    /// Starts a server that has every write on disk before it answers, and this one for a master.
+    pub async fn start_replica(&self) -> anyhow::Result<Self> {
+        let master = format!("127.0.0.1 {}", self.port);
+        let replica = Self::start_with(&[&DURABLE[..], &REPLICATION, &["--replicaof", &master]].concat()).await?;
+        replica.until_replica().await?;
+        Ok(replica)
+    }
+
+    pub(crate) async fn start_in(
+        folder: tempfile::TempDir,
+        ports: Vec<u16>,
+        settings: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let port = *ports.first().context("no port")?;
+        let process = spawn(folder.path(), port, &settings)?;
+        let mut server = Self { port, settings, process, folder };
+        server.until_ready().await?;
+        Ok(server)
     }
 
     /// How the suite reaches it.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The operating system's number of it.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A file in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Everything it has printed.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again, where it was, with the data that it has on disk.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
+        self.until_ready().await
+    }
+
+    /// As `restart`, but does not wait until it serves: it may be loading for a while.
+    pub fn restart_unready(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
+        Ok(())
+    }
+
+    /// Stops it (SIGSTOP): it keeps its connections and answers nothing.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.process.signal("-STOP")
+    }
+
+    /// Lets it go on after `pause`.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process.signal("-CONT")
+    }
+
+    /// Sends a command as an operator would.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {
+        let call = async {
+            let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+            let mut command = redis::Cmd::new();
+            for word in words {
+                command.arg(*word);
+            }
+            command.query_async(&mut connection).await
+        };
+        let answer = tokio::time::timeout(LONGEST, call).await.context("Redis does not answer")?;
+        answer.with_context(|| format!("{} to the Redis on port {}", words.join(" "), self.port))
+    }
+
+    /// A field of its INFO, empty if there is none.
+    pub async fn info(&self, field: &str) -> anyhow::Result<String> {
+        let info: String = self.command(&["INFO"]).await?;
+        let found = info.lines().find_map(|line| line.trim_end().strip_prefix(field)?.strip_prefix(':'));
+        Ok(found.unwrap_or_default().to_owned())
+    }
+
+    /// Waits until it has caught up with its master.
+    pub async fn until_replica(&self) -> anyhow::Result<()> {
+        until("a replica to catch up with its master", LONGEST, async || {
+            let is_up = self.info("master_link_status").await.is_ok_and(|status| status == "up");
+            Ok(is_up.then_some(()))
+        })
+        .await
+    }
+
+    async fn until_ready(&mut self) -> anyhow::Result<()> {
+        until("Redis to answer", LONGEST, async || {
+            if let Ok(status) = self.process.exit(Duration::ZERO).await {
+                bail!("redis-server ended with {status}:\n{}", self.process.log());
+            }
+            let asked = redis::Client::open(self.url())?.get_multiplexed_async_connection().await;
+            let Ok(mut connection) = asked else { return Ok(None) };
+            let answer: Result<Value, _> = redis::cmd("PING").query_async(&mut connection).await;
+            // It may want a password: then it is there as well.
+            Ok(match answer {
+                Ok(_) => Some(()),
+                Err(error) => (error.code() == Some("NOAUTH")).then_some(()),
+            })
+        })
+        .await
+    }
 }
 
-async fn answers(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
-    let mut answer = [0; 7];
-    stream.write_all(b"PING\r\n").await.is_ok()
-        && stream.read_exact(&mut answer).await.is_ok()
-        && answer.starts_with(b"+PONG")
+/// What makes replicas follow at once.
+pub(crate) const REPLICATION: [&str; 4] = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
+
+/// Tries to start something a few times: somebody may take a free port before it is bound.
+pub(crate) async fn retry<T>(start: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match start().await {
+            Ok(started) => return Ok(started),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("no attempt was made")?)
+}
+
+/// Ports that are free now, all different.
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let bound: Vec<_> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+    Ok(bound.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?.iter().map(|one| one.port()).collect())
+}
+
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server")).into()
+}
+
+fn spawn(folder: &Path, port: u16, settings: &[String]) -> anyhow::Result<Process> {
+    let mut command = command(&program());
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
+    command.arg("--dir").arg(folder).args(settings);
+    Process::spawn("redis", command, folder)
+        .context("Redis is needed: install redis-server, or run `make test`, which does")
 }

@@ -23,6 +23,8 @@ pub mod token {
     pub const NARROW: &str = "test-narrow-token";
     /// `elsewhere`, role agent, in another workspace.
     pub const ELSEWHERE: &str = "test-elsewhere-token";
+    /// `gateway`, role gateway.
+    pub const GATEWAY: &str = "test-gateway-token";
     /// `sister`, role service: what services that run alone show each other.
     pub const SISTER: &str = "test-sister-token";
 }
@@ -41,14 +43,22 @@ const WORKSPACES: [(&str, &str); 3] = [
     ("refund-order.yaml", include_str!("../../safeconduct/sample/workspaces/refund-order.yaml")),
 ];
 
+/// The sample's limits, and what stands instead where a test is about something else: as much as a test ever needs.
+const LOOSENED: [(&str, &str, &str); 3] = [
+    ("workspace.yaml", "max: {EUR: 5000}", "max: {EUR: 9000000000000000}"),
+    ("refund-order.yaml", "count: true, max: 3,", "count: true, max: 9000000000000000,"),
+    ("refund-order.yaml", "rate: 10/min, burst: 5", "rate: 1000000/s"),
+];
+
 /// What stands in the sample instead of the shop's address.
 const PLACEHOLDER: &str = "http://127.0.0.1:1/";
 
 /// Callers that only tests need: name, roles, workspace, connectors, effects, token.
-const CALLERS: [(&str, &str, &str, &str, &str, &str); 4] = [
+const CALLERS: [(&str, &str, &str, &str, &str, &str); 5] = [
     ("reader", "agent", WORKSPACE, "\"*\"", "\"read\"", token::READER),
     ("narrow", "agent", WORKSPACE, "\"list-orders\"", "\"read\", \"write\"", token::NARROW),
     ("elsewhere", "agent", "other-shop", "\"*\"", "\"read\", \"write\"", token::ELSEWHERE),
+    ("gateway", "gateway", "*", "", "", token::GATEWAY),
     ("sister", "service", "*", "", "", token::SISTER),
 ];
 
@@ -75,6 +85,9 @@ impl Site {
         fs::write(site.settings(), settings)?;
         for (name, text) in WORKSPACES {
             site.workspace_file(name, &text.replace(PLACEHOLDER, &format!("http://{shop}/")))?;
+        }
+        for (name, from, to) in LOOSENED {
+            site.edit(name, from, to)?;
         }
         site.secret(WORKSPACE, "messenger", MESSENGER_SECRET)?;
         site.secret(WORKSPACE, "shop-token", safeconduct_sample_shop::TOKEN)?;

@@ -17,6 +17,8 @@ pub enum Layout {
     All,
     /// Each service a process of its own; they reach each other over TCP.
     Separate,
+    /// One service, which needs no sister.
+    Only(&'static str),
 }
 
 /// What the suite stores in.
@@ -63,6 +65,7 @@ impl Options {
 }
 
 struct Running {
+    service: &'static str,
     process: Process,
     addresses: BTreeMap<String, String>,
 }
@@ -108,12 +111,13 @@ impl Suite {
             ensure!(made.code == Some(0), "no keys: {}", made.text());
         }
         match suite.options.layout {
-            Layout::All => suite.start_process("all").await?,
+            Layout::All => suite.start_process("all", "all").await?,
             Layout::Separate => {
                 for service in SEPARATE {
-                    suite.start_process(service).await?;
+                    suite.start_process(service, service).await?;
                 }
             }
+            Layout::Only(service) => suite.start_process(service, service).await?,
         }
         Ok(suite)
     }
@@ -123,6 +127,7 @@ impl Suite {
         match self.options.layout {
             Layout::All => "all",
             Layout::Separate => "connector",
+            Layout::Only(service) => service,
         }
     }
 
@@ -157,9 +162,19 @@ impl Suite {
         Ok(self.website()?.verify(user, &["support-agent", "reader", "narrow", "elsewhere"]).await?)
     }
 
+    /// How the suite reaches its Redis, if it has one.
+    pub fn redis_url(&self) -> Option<String> {
+        self.redis.as_ref().map(Redis::url)
+    }
+
     /// Kills a process without warning.
     pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         self.running(name)?.process.kill()
+    }
+
+    /// Ends the Redis of the suite; what it held is gone.
+    pub fn lose_store(&mut self) {
+        self.redis = None;
     }
 
     /// Asks a process to end.
@@ -174,7 +189,21 @@ impl Suite {
 
     /// Starts a process again that has ended, on the data that it left.
     pub async fn restart(&mut self, name: &'static str) -> anyhow::Result<()> {
-        self.start_process(name).await
+        let service = self.running(name)?.service;
+        self.start_process(name, service).await
+    }
+
+    /// Starts one more process of a service, under a name of its own, on the same store.
+    pub async fn replicate(&mut self, service: &'static str, name: &'static str) -> anyhow::Result<()> {
+        self.start_process(name, service).await
+    }
+
+    /// A caller that shows this token to this process only.
+    pub fn caller_of(&self, process: &str, token: &str) -> anyhow::Result<Caller> {
+        let running = self.processes.get(process).with_context(|| format!("no process {process}"))?;
+        // What it does not serve, nobody answers.
+        let nobody = "127.0.0.1:9".to_owned();
+        Caller::new(token, |service| Ok(running.addresses.get(service).cloned().unwrap_or(nobody.clone())))
     }
 
     /// Everything that all processes have printed so far.
@@ -193,21 +222,21 @@ impl Suite {
 
     /// Whether key files must be there before: one process on a new embedded store makes its own.
     fn shares_keys(&self) -> bool {
-        self.options.layout == Layout::Separate || self.options.store == Store::Redis
+        self.options.layout != Layout::All || self.options.store == Store::Redis
     }
 
     fn keys(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
-    async fn start_process(&mut self, name: &'static str) -> anyhow::Result<()> {
+    async fn start_process(&mut self, name: &'static str, service: &'static str) -> anyhow::Result<()> {
         let ready = self.folder.path().join(format!("{name}.ready"));
         // A process that was killed left its own.
         if ready.exists() {
             std::fs::remove_file(&ready)?;
         }
         let mut command = command(&crate::safeconduct()?);
-        command.args(["serve", name, "--config"]).arg(self.site.folder());
+        command.args(["serve", service, "--config"]).arg(self.site.folder());
         command.arg("--data-dir").arg(self.folder.path().join("data").join(name));
         command.arg("--ready-file").arg(&ready).current_dir(self.folder.path());
         for service in ["IDENTITY", "OTP", "CONNECTOR", "ADMISSION", "OPERATIONS"] {
@@ -219,7 +248,7 @@ impl Suite {
         if self.shares_keys() {
             command.env("SAFECONDUCT_KEYRING_DIR", self.keys());
         }
-        if name != "all" {
+        if service != "all" {
             command.env("SAFECONDUCT_SISTERS__TOKEN_FILE", self.site.sister_token());
             for sister in ["identity", "admission"] {
                 if let Ok(address) = self.address(sister) {
@@ -231,7 +260,7 @@ impl Suite {
         command.envs(self.options.settings.iter().map(|(name, value)| (name, value)));
         let mut process = Process::spawn(name, command, self.folder.path())?;
         let addresses = process.ready(&ready).await?;
-        self.processes.insert(name, Running { process, addresses });
+        self.processes.insert(name, Running { service, process, addresses });
         Ok(())
     }
 }

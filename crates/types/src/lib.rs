@@ -8,6 +8,7 @@
 
 mod clock;
 mod id;
+mod mark;
 mod provenance;
 mod random;
 mod reason;
@@ -18,6 +19,7 @@ pub use clock::{Clock, Deadline, ManualClock, SystemClock, Timestamp};
 pub use id::{
     CallerName, ConnectorName, ContactId, ExecutionId, IdError, OperationId, SessionId, Version, WorkspaceId,
 };
+pub use mark::{Mark, MarkCheck, MarkKey, ResourceDigest, Subject};
 pub use provenance::{Provenance, ProvenanceSet, UnknownProvenance};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use reason::{Reason, StatusCode};

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::{Admit, AdmitAnswer, Admitted, GrpcAdmission, Key, KeyKind, Lookup, Target};
+use safeconduct_admission_client::{
+    Admit, AdmitAnswer, Admitted, CalendarUnit, Charge, Extend, GrpcAdmission, Key, KeyKind, Limit, LimitScope, Lookup,
+    Settle, Settlement, Shape, Target, Window,
+};
 use safeconduct_proto::FILE_DESCRIPTOR_SET;
 use safeconduct_service::caller::Authenticator;
 use safeconduct_service::channel::SisterChannel;
 use safeconduct_service::config::{Config, LoadOptions};
 use safeconduct_service::layers::{Layered, layered};
 use safeconduct_service::process::{CallLimits, Process};
-use safeconduct_store::{EmbeddedRecords, Records, StoreKeyer};
+use safeconduct_store::{EmbeddedStore, Records, StoreKeyer};
 use safeconduct_types::{
     Clock, ContactId, Deadline, ExecutionId, ManualClock, OperationId, Random, Secret, SeededRandom, SystemRandom,
     Timestamp, WorkspaceId,
@@ -18,10 +21,12 @@ use safeconduct_types::{
 use tempfile::TempDir;
 use tonic::service::Routes;
 
+use super::faulty::Faulty;
 use crate::Admission;
+use crate::engine::{EmbeddedEngine, Engine};
 
 /// Of role agent; its hash stands in the configuration.
-pub(super) const AGENT_TOKEN: &str = "sct_agent";
+pub(crate) const AGENT_TOKEN: &str = "sct_agent";
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -32,25 +37,45 @@ token_sha256 = ["785975014826a3a7c05c44dcb2d33ec7e305797789f4282ac3bb3f51f4b4f0a
 "#;
 
 #[derive(Debug)]
-pub(super) struct Fixture {
-    pub(super) clock: Arc<ManualClock>,
-    pub(super) layered: Layered,
-    pub(super) client: GrpcAdmission,
-    pub(super) admission: Admission,
-    pub(super) random: SystemRandom,
+pub(crate) struct Fixture {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) layered: Layered,
+    pub(crate) client: GrpcAdmission,
+    pub(crate) admission: Admission,
+    pub(crate) random: SystemRandom,
+    records: Arc<dyn Records>,
     _directory: Option<TempDir>,
 }
 
 impl Fixture {
-    pub(super) async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000)));
-        let records = EmbeddedRecords::open(directory.path().join("admission.redb"), clock.clone()).await.unwrap();
-        Self { _directory: Some(directory), ..Self::over(Arc::new(records), clock) }
+    pub(crate) async fn new() -> Self {
+        Self::wrapped(|engine| engine).await
     }
 
-    pub(super) fn over(records: Arc<dyn Records>, clock: Arc<ManualClock>) -> Self {
-        let admission = Admission::new(records, StoreKeyer::new(&Secret::new(vec![7; 32])));
+    /// With something between the service and its engine.
+    pub(crate) async fn wrapped(wrap: impl FnOnce(Arc<dyn Engine>) -> Arc<dyn Engine>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000)));
+        let store = EmbeddedStore::open(directory.path().join("admission.redb"), clock.clone()).await.unwrap();
+        let engine = wrap(Arc::new(EmbeddedEngine::new(store.clone())));
+        Self { _directory: Some(directory), ..Self::over(engine, Arc::new(store), clock) }
+    }
+
+    /// With an engine that fails when told to.
+    pub(crate) async fn faulty() -> (Self, Arc<Faulty>) {
+        let mut kept = None;
+        let fixture = Self::wrapped(|engine| {
+            let faulty = Faulty::new(engine);
+            kept = Some(Arc::clone(&faulty));
+            faulty
+        });
+        let fixture = fixture.await;
+        (fixture, kept.unwrap())
+    }
+
+    pub(crate) fn over(engine: Arc<dyn Engine>, records: Arc<dyn Records>, clock: Arc<ManualClock>) -> Self {
+        let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
+        let admission = Admission::over(engine, Arc::clone(&records), keyer, clock.clone());
         let process = Process::new(clock.clone(), &[FILE_DESCRIPTOR_SET], CallLimits::default()).unwrap();
         let settings = tempfile::tempdir().unwrap();
         let file = settings.path().join("safeconduct.toml");
@@ -59,19 +84,25 @@ impl Fixture {
         let authenticator = Authenticator::new(&config, clock.clone()).unwrap();
         let layered = layered(&process, Arc::new(authenticator), false, Routes::new(admission.server()));
         let client = GrpcAdmission::new(SisterChannel::in_process("connector", layered.clone(), clock.clone()));
-        Self { clock, layered, client, admission, random: SystemRandom, _directory: None }
+        Self { clock, layered, client, admission, random: SystemRandom, records, _directory: None }
     }
 
-    pub(super) fn deadline(&self) -> Deadline {
+    /// The same store, served by another process.
+    pub(crate) fn another_process(&self) -> GrpcAdmission {
+        let (engine, records) = (Arc::clone(&self.admission.ledger.engine), Arc::clone(&self.records));
+        Self::over(engine, records, Arc::clone(&self.clock)).client
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
         Deadline::within(self.clock.instant(), Duration::from_secs(50))
     }
 
-    pub(super) fn operation(&self) -> OperationId {
+    pub(crate) fn operation(&self) -> OperationId {
         OperationId::generate(&self.random)
     }
 
     /// A request of the one contact, with a lease of 10 s.
-    pub(super) fn request(&self, keys: &[Key]) -> Admit {
+    pub(crate) fn request(&self, keys: &[Key]) -> Admit {
         Admit {
             workspace: workspace(),
             contact: contact(),
@@ -83,20 +114,84 @@ impl Fixture {
             lease: Duration::from_secs(10),
             intent: b"intent".to_vec(),
             resume: None,
+            charges: Vec::new(),
+            marks: Vec::new(),
+            wait: Duration::ZERO,
+            consume: Vec::new(),
         }
     }
 
-    pub(super) fn find(&self, keys: &[Key]) -> Lookup {
+    /// The word of whoever was admitted on how it ended.
+    pub(crate) fn word(&self, of: &Admitted, settlement: Settlement) -> Settle {
+        Settle {
+            workspace: workspace(),
+            contact: contact(),
+            execution: of.execution.clone(),
+            operation: self.operation(),
+            token: of.token,
+            settlement,
+        }
+    }
+
+    pub(crate) fn completed(&self, of: &Admitted) -> Settle {
+        self.word(of, Settlement::Completed { outcome: b"done".to_vec(), retain: None, actual: Vec::new() })
+    }
+
+    /// Nothing was sent.
+    #[allow(clippy::unused_self, reason = "reads as the other ends do")]
+    pub(crate) fn nothing(&self) -> Settlement {
+        Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: false }
+    }
+
+    /// A request for as much time again.
+    pub(crate) fn more(&self, of: &Admitted) -> Extend {
+        Extend {
+            workspace: workspace(),
+            contact: contact(),
+            execution: of.execution.clone(),
+            operation: self.operation(),
+            token: of.token,
+            lease: Some(Duration::from_secs(10)),
+            checkpoint: None,
+            charges: Vec::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, keys: &[Key]) -> Lookup {
         let target = Target::Keys { contact: contact(), keys: keys.to_vec(), fingerprint: None };
-        Lookup { workspace: workspace(), operation: self.operation(), target }
+        Lookup::only(workspace(), self.operation(), target)
     }
 }
 
-pub(super) fn workspace() -> WorkspaceId {
+/// One of a day's maximum, of each contact apart.
+pub(crate) fn own_count(name: &str, max: i64) -> Charge {
+    charge(name, true, max)
+}
+
+/// One of a day's maximum over all contacts.
+pub(crate) fn count(name: &str, max: i64) -> Charge {
+    charge(name, false, max)
+}
+
+fn charge(name: &str, per_contact: bool, max: i64) -> Charge {
+    let window = Window::Calendar(CalendarUnit::Day, "Europe/Dublin".to_owned());
+    let shape = Shape::Count { window, max };
+    limited(name, per_contact, shape)
+}
+
+/// One of a limit of this shape.
+pub(crate) fn limited(name: &str, per_contact: bool, shape: Shape) -> Charge {
+    let scope = LimitScope::Workspace;
+    let limit = Limit { name: name.to_owned(), scope, per_contact, dimensions: None, shape };
+    Charge { limit, amount: 1, unit: String::new() }
+}
+
+pub(crate) fn workspace() -> WorkspaceId {
     "acme".parse().unwrap()
 }
 
-pub(super) fn contact() -> ContactId {
+pub(crate) fn contact() -> ContactId {
     ContactId::from_digest(&[1; 16])
 }
 
@@ -105,15 +200,15 @@ fn digest(number: u64) -> [u8; 32] {
     random.bytes()
 }
 
-pub(super) fn caller(number: u64) -> Key {
+pub(crate) fn caller(number: u64) -> Key {
     Key { kind: KeyKind::Caller, digest: digest(number) }
 }
 
-pub(super) fn same(number: u64) -> Key {
+pub(crate) fn same(number: u64) -> Key {
     Key { kind: KeyKind::Same, digest: digest(number) }
 }
 
-pub(super) fn admitted(answer: AdmitAnswer) -> Admitted {
+pub(crate) fn admitted(answer: AdmitAnswer) -> Admitted {
     let AdmitAnswer::Admitted(it) = answer else { panic!("should have been admitted: {answer:?}") };
     it
 }

@@ -1,7 +1,11 @@
 //! The service in process, through its layers, over the embedded store.
 
-mod fixture;
+pub(crate) mod crash;
+mod faulty;
+pub(crate) mod fixture;
+mod limits;
 mod races;
 mod refusals;
 mod store;
 mod story;
+mod wait;

@@ -30,7 +30,7 @@ fn the_one(answers: &[AdmitAnswer]) -> String {
         .map(|answer| match answer {
             AdmitAnswer::Admitted(it) => it.execution.to_string(),
             AdmitAnswer::Running(it) => it.execution.to_string(),
-            AdmitAnswer::Replay(_) | AdmitAnswer::Unknown(_) | AdmitAnswer::KeyReused => panic!("{answer:?}"),
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(told.len(), 1, "all are told of the same execution");

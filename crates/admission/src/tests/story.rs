@@ -26,7 +26,7 @@ async fn what_was_settled_is_replayed_byte_by_byte() {
     let fixture = Fixture::new().await;
     let it = admitted(fixture.client.admit(fixture.request(&[caller(1), same(1)]), fixture.deadline()).await.unwrap());
     let outcome: Vec<u8> = (0..=255).collect();
-    let completed = Settlement::Completed { outcome: outcome.clone(), retain: None };
+    let completed = Settlement::Completed { outcome: outcome.clone(), retain: None, actual: Vec::new() };
     let word = settle(&fixture, &it.execution, it.token, completed);
     let settled = fixture.client.settle(word.clone(), fixture.deadline()).await.unwrap();
     assert_eq!(fixture.client.settle(word, fixture.deadline()).await.unwrap(), settled, "a repeat");
@@ -51,6 +51,8 @@ async fn a_lapsed_lease_reads_as_unknown_until_somebody_takes_over_and_the_old_e
         token: it.token,
         lease: Some(Duration::from_secs(20)),
         checkpoint: Some(b"step 1".to_vec()),
+        charges: Vec::new(),
+        marks: Vec::new(),
     };
     fixture.client.extend(extend.clone(), fixture.deadline()).await.unwrap();
     fixture.clock.advance(Duration::from_secs(15));
@@ -134,10 +136,9 @@ async fn an_operation_that_first_made_a_link_and_is_admitted_when_repeated_leave
 async fn an_execution_is_found_by_its_id_alone_and_not_by_another_contact() {
     let fixture = Fixture::new().await;
     let it = admitted(fixture.client.admit(fixture.request(&[]), fixture.deadline()).await.unwrap());
-    let find = |contact| Lookup {
-        workspace: workspace(),
-        operation: fixture.operation(),
-        target: Target::Execution { execution: it.execution.clone(), contact },
+    let find = |contact| {
+        let target = Target::Execution { execution: it.execution.clone(), contact };
+        Lookup::only(workspace(), fixture.operation(), target)
     };
     for (asking, found) in [(None, true), (Some(contact()), true), (Some(ContactId::from_digest(&[2; 16])), false)] {
         let answer = fixture.client.lookup(find(asking), fixture.deadline()).await.unwrap();

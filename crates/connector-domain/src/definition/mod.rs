@@ -7,6 +7,6 @@ mod name;
 pub use digest::DefinitionDigest;
 pub use model::{
     Audience, Choices, Connector, ContactKind, Effect, Example, Format, Idempotency, Input, KeyPlace, Method, Mode,
-    QueryValue, Request, Response, Retry, Sensitivity, Source, UpstreamKey,
+    OnStoreFailure, QueryValue, Request, Response, Retry, Sensitivity, Source, UpstreamKey,
 };
-pub use name::{AttributeName, InputName, NameError, SecretName, UpstreamName};
+pub use name::{AttributeName, InputName, LimitName, NameError, SecretName, UpstreamName};

@@ -9,6 +9,7 @@ use serde_json_path::JsonPath;
 
 use super::digest::DefinitionDigest;
 use super::name::{AttributeName, InputName, UpstreamName};
+use crate::limit::Limit;
 use crate::projection::Projection;
 use crate::schema::Schema;
 use crate::template::{JsonTemplate, PathTemplate, ValueTemplate};
@@ -36,6 +37,10 @@ pub struct Connector {
     pub inputs: BTreeMap<InputName, Input>,
     /// How a repeat is recognised; always there for a write.
     pub idempotency: Option<Idempotency>,
+    /// The limits that it is under, its own and those of the workspace that it uses, in the file's order.
+    pub limits: Vec<Limit>,
+    /// What becomes of a request while the store is gone.
+    pub on_store_failure: OnStoreFailure,
     /// The call.
     pub request: Request,
     /// Which answers are asked for again, and how often.
@@ -76,6 +81,16 @@ pub enum Sensitivity {
     Private,
     /// It does not.
     Public,
+}
+
+/// What becomes of a request while the store is gone, so that nothing can be counted or recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnStoreFailure {
+    /// It is refused.
+    Deny,
+    /// It goes ahead, under its rates as this process counts them, and without knowing what was revoked meanwhile.
+    /// Reads only.
+    Allow,
 }
 
 /// What is known of the person talking.

@@ -78,6 +78,11 @@ name! {
     SecretName, "a secret's name", "1 to 63 of a-z, 0-9 and `-`, starting with a letter or digit", is_label
 }
 
+name! {
+    /// The name of a limit, in its connector or in its workspace.
+    LimitName, "a limit's name", "1 to 63 of a-z, 0-9 and `-`, starting with a letter or digit", is_label
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -66,7 +66,7 @@ checks! {
     BadValue = "BAD_VALUE", Error, "A value that the field does not take.",
         "The value has the right type and is not one of those allowed, or not within the bounds. The message says which are.";
     NotYetSupported = "NOT_YET_SUPPORTED", Error, "A feature that this version does not execute.",
-        "The field belongs to the format and this version does not carry it out. It is refused rather than ignored: a limit, a policy or a confirmation that is written down and not enforced would be worse than none. Remove it, or wait for a version that supports it.";
+        "The field belongs to the format and this version does not carry it out. It is refused rather than ignored: a policy or a confirmation that is written down and not enforced would be worse than none. Remove it, or wait for a version that supports it.";
     LimitExceeded = "LIMIT_EXCEEDED", Error, "Too many or too large.",
         "Files, mappings, lists and texts have upper bounds, so that one workspace cannot use up a process that serves many. Split or shorten it.";
     WorkspaceMissing = "WORKSPACE_MISSING", Error, "No document of kind Workspace.",
@@ -148,7 +148,27 @@ checks! {
     AttributeUndeclared = "ATTRIBUTE_UNDECLARED", Warning, "An attribute that the workspace does not declare.",
         "An input takes an attribute that is neither among the workspace's `attributes` nor in `identity.assertion_attributes`. Unless it is misspelt, declare it; until then the input is never there.";
     AudienceTooWide = "AUDIENCE_TOO_WIDE", Error, "Visitors where somebody must be known.",
-        "A visitor has proven nothing. A private connector is for users and leads; a public write by visitors needs a cap over the whole connector or workspace, which this version does not have.";
+        "A visitor has proven nothing. A private connector is for users and leads. Only what says `sensitivity: public` may be open to visitors.";
+    PublicWrite = "PUBLIC_WRITE", Error, "A public write that nothing holds back.",
+        "A public write acts without knowing for whom: whoever begins a new session is a new contact, so that a limit for each contact holds nobody back. The workspace must allow such writes (`guardrails: {public_writes: true}`), and the connector needs a cap (`count` or `sum`) whose `per` is the connector or the workspace alone.";
+    WriteUnlimited = "WRITE_UNLIMITED", Error, "A write without a limit.",
+        "The workspace's guardrails say `writes_need: [limit]`, and this write is under none. Add one under `limits`, or use one of the workspace's.";
+    LimitInvalid = "LIMIT_INVALID", Error, "A limit that does not say what it counts.",
+        "A limit has exactly one of `rate: 10/min` (perhaps with `burst`), `count: true` and `sum`; a count and a sum have `max` and a `window`, which is `{calendar: hour, day, week, month or year}` or `{rolling: 24h}`. `per` says what has a count of its own: `contact`, `connector`, `workspace`, `inputs.NAME`. What a connector declares counts that connector's requests only; a limit over several is declared in the workspace, and used with `use`.";
+    LimitUnknown = "LIMIT_UNKNOWN", Error, "A limit that the workspace does not declare.",
+        "`use` names a limit that is not among the workspace's `limits`. Nothing would be counted. Declare it there, or correct the name.";
+    LimitAmount = "LIMIT_AMOUNT", Error, "An amount that cannot be counted.",
+        "A sum counts whole numbers that are never negative: a negative amount would give back what others took. The input behind `amount` (or `sum`) has a schema with `type: integer` and a `minimum` of 0 or more, or is a constant, and is never left out. Money is counted in minor units (cents).";
+    LimitUnit = "LIMIT_UNIT", Error, "A unit that a limit has no maximum for.",
+        "A sum of money counts each currency by itself and needs a `max` for each. So the unit is known when the file is read: a currency code, an input that is a constant, or an input with an `enum`. Add the missing `max`, or narrow the input. A sum without a unit has one number as its `max`.";
+    LimitDisagrees = "LIMIT_DISAGREES", Error, "Versions that would count different things under one name.",
+        "All versions of a connector share the counts of its limits, so that moving traffic to another version opens nothing. A limit of the same name has the same `per`, counts the same (a rate, requests or a sum) and has the same `window` in all of them; how much is allowed may differ. Make them agree, or rename one.";
+    LimitUnused = "LIMIT_UNUSED", Warning, "A limit that no connector uses.",
+        "A limit of the workspace holds back only the connectors that name it with `use`. Nobody uses this one: use it where it is meant, or remove it, so that nobody relies on it.";
+    TimezoneMissing = "TIMEZONE_MISSING", Warning, "A day that begins in UTC because nobody said where.",
+        "A calendar window begins and ends with the days of the workspace's `timezone`. Without one that is UTC, and a customer's day in Dublin or Denver would be over at another hour than they think. Name the zone; name `UTC` if that is meant.";
+    StoreFailureWrite = "STORE_FAILURE_WRITE", Error, "A write that would go ahead without its record.",
+        "`on_store_failure: allow` lets a request go ahead while the store is gone. A write then could neither be recorded nor recognised when it comes again, and would be made twice. Only reads may say `allow`: they change nothing, and their rates are counted by each process for itself meanwhile.";
     ReleaseUnknown = "RELEASE_UNKNOWN", Error, "A release of something that is not there.",
         "A document of kind `Release` names a connector or a version that the workspace does not define. Correct the name, or add the definition.";
     ReleaseMissing = "RELEASE_MISSING", Warning, "Several versions, and none is live.",

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::check::{self, Families, Read};
 use super::header::{Body, Document};
+use super::limits::declared;
 use super::reader::{Reader, nearest};
 use super::workspace::{Settings, credentials, release, settings};
 use super::yaml::Node;
@@ -72,7 +73,8 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
     }
     let settings = sorted.workspaces.first().and_then(|(_, spec)| settings(r, spec));
     let credentials = all_credentials(r, &sorted.credentials);
-    let families = families(r, id, &sorted.connectors);
+    let zone = settings.as_ref().map_or("UTC", |settings| settings.timezone.as_str());
+    let mut families = families(r, id, &sorted.connectors, zone);
     let live = releases(r, &sorted.releases, &families);
     let upstreams_spec = sorted.workspaces.first().map(|(_, spec)| spec);
     if let (Some(settings), Some(spec)) = (&settings, upstreams_spec) {
@@ -80,6 +82,7 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
     }
     checked(r, &families, settings.as_ref(), &credentials, all_read);
     let settings = settings?;
+    limited(r, &mut families, &settings, all_read);
     let connectors = families
         .into_iter()
         .map(|(name, versions)| {
@@ -161,6 +164,7 @@ fn families(
     r: &mut Reader,
     id: &WorkspaceId,
     connectors: &BTreeMap<(ConnectorName, Version), Vec<(Place, Node)>>,
+    zone: &str,
 ) -> Families {
     let mut families = Families::new();
     for ((name, version), specs) in connectors {
@@ -169,8 +173,9 @@ fn families(
             r.report(Code::DuplicateDefinition, place, message);
         }
         let Some((_, spec)) = specs.first() else { continue };
-        let read = super::connector::connector(r, (id.clone(), name.clone(), version.clone()), spec)
-            .map(|connector| Read { connector, spec: spec.clone() });
+        let connector = super::connector::connector(r, (id.clone(), name.clone(), version.clone()), spec);
+        let limits = spec.get("limits").map_or_else(|| Some(Vec::new()), |limits| declared(r, &limits.value, zone));
+        let read = connector.zip(limits).map(|(connector, limits)| Read { connector, spec: spec.clone(), limits });
         families.entry(name.clone()).or_default().insert(version.clone(), read);
     }
     families
@@ -240,6 +245,7 @@ fn checked(
     let attributes = settings.and_then(declared_attributes);
     for versions in families.values() {
         check::family(r, versions);
+        check::limits::family(r, versions);
     }
     for read in families.values().flat_map(BTreeMap::values).flatten() {
         check::connector(r, read, attributes.as_ref());
@@ -256,6 +262,16 @@ fn checked(
             r.report(Code::UpstreamUnknown, place, format!("the workspace has no upstream `{upstream}`; {near}"));
         }
     }
+}
+
+/// Every connector gets the limits that it is under.
+fn limited(r: &mut Reader, families: &mut Families, settings: &Settings, all_read: bool) {
+    for read in families.values_mut().flat_map(BTreeMap::values_mut).flatten() {
+        read.connector.limits = check::limits::resolve(r, read, settings);
+    }
+    let all_read = all_read && families.values().flat_map(BTreeMap::values).all(Option::is_some);
+    let reads = families.values().flat_map(BTreeMap::values).flatten();
+    check::limits::of_workspace(r, &settings.limits, settings.says_timezone, reads, all_read);
 }
 
 /// The header that opens the upstream is the credential's alone.

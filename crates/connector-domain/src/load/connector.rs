@@ -11,8 +11,8 @@ use super::reader::{Fields, Reader, short};
 use super::request::{header_name, request, retry};
 use super::yaml::{Kind, Node};
 use crate::definition::{
-    Audience, Connector, ContactKind, DefinitionDigest, Effect, Example, Format, Idempotency, KeyPlace, Mode, Response,
-    Sensitivity, UpstreamKey,
+    Audience, Connector, ContactKind, DefinitionDigest, Effect, Example, Format, Idempotency, KeyPlace, Mode,
+    OnStoreFailure, Response, Sensitivity, UpstreamKey,
 };
 use crate::diagnostic::Code;
 use crate::projection::Projection;
@@ -39,12 +39,14 @@ pub(super) fn connector(
             "audience",
             "inputs",
             "idempotency",
+            "limits",
+            "on_store_failure",
             "request",
             "retry",
             "response",
             "examples",
         ],
-        &["confirm", "policies", "limits", "gone", "repeatable", "steps", "await", "waive", "on_store_failure"],
+        &["confirm", "policies", "gone", "repeatable", "steps", "await", "waive"],
     )?;
     let title = fields.get("title").map_or(Some(name.as_str()), |node| r.text(node, "`title`", 120));
     let description = fields.get("description").map_or(Some(""), |node| r.text(node, "`description`", 2000));
@@ -55,6 +57,10 @@ pub(super) fn connector(
     let audience = audience(r, fields, effect, sensitivity);
     let inputs = fields.get("inputs").map_or_else(|| Some(std::collections::BTreeMap::new()), |node| inputs(r, node));
     let idempotency = flatten(fields.get("idempotency").map(|node| idempotency(r, node)));
+    let failures = [("deny", OnStoreFailure::Deny), ("allow", OnStoreFailure::Allow)];
+    let on_store_failure = fields
+        .get("on_store_failure")
+        .map_or(Some(OnStoreFailure::Deny), |node| r.word(node, "`on_store_failure`", &failures, &[]));
     let request = if fields.get("request").is_none() && fields.get("steps").is_some() {
         None // `steps` was refused by name already
     } else {
@@ -76,6 +82,9 @@ pub(super) fn connector(
         audience: audience?,
         inputs: inputs?,
         idempotency: idempotency?,
+        // Resolved once the workspace is known.
+        limits: Vec::new(),
+        on_store_failure: on_store_failure?,
         request: request?,
         retry: retry?,
         response: response?,
@@ -107,10 +116,10 @@ fn audience(
     sensitivity: Option<Sensitivity>,
 ) -> Option<Audience> {
     let known = [("user", ContactKind::User), ("lead", ContactKind::Lead), ("visitor", ContactKind::Visitor)];
-    let open = effect == Some(Effect::Read) && sensitivity == Some(Sensitivity::Public);
+    let public = sensitivity == Some(Sensitivity::Public);
     let default = || {
         let mut kinds = BTreeSet::from([ContactKind::User, ContactKind::Lead]);
-        if open {
+        if public && effect == Some(Effect::Read) {
             kinds.insert(ContactKind::Visitor);
         }
         Audience { kinds }
@@ -125,8 +134,8 @@ fn audience(
     }
     let read: Vec<_> = items.iter().map(|item| r.word(item, "a kind of contact", &known, &[])).collect();
     let kinds = read.into_iter().collect::<Option<BTreeSet<_>>>()?;
-    if kinds.contains(&ContactKind::Visitor) && !open && effect.is_some() && sensitivity.is_some() {
-        let message = "a visitor has proven nothing; only a public read may be open to visitors. Remove `visitor`";
+    if kinds.contains(&ContactKind::Visitor) && sensitivity == Some(Sensitivity::Private) {
+        let message = "a visitor has proven nothing; only what is public may be open to visitors. Remove `visitor`";
         r.report(Code::AudienceTooWide, &node.place, message);
     }
     Some(Audience { kinds })

@@ -6,6 +6,7 @@ mod check;
 mod connector;
 mod header;
 mod inputs;
+mod limits;
 mod reader;
 mod request;
 #[cfg(test)]

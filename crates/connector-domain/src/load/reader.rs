@@ -21,6 +21,11 @@ pub(super) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// Where the mapping stands.
+    pub(super) const fn place(&self) -> &'n Place {
+        &self.node.place
+    }
+
     /// The value of this field, if it is there and not null.
     pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
         self.node.get(name).map(|member| &member.value).filter(|value| !matches!(value.kind, Kind::Null))
@@ -175,6 +180,19 @@ impl Reader {
         value
     }
 
+    /// A whole number within bounds that may be wide.
+    pub(super) fn wide(&mut self, node: &Node, what: &str, least: i64, most: i64) -> Option<i64> {
+        let Kind::Number(number) = &node.kind else {
+            self.wrong_type(node, what, "a number");
+            return None;
+        };
+        let value = number.as_i64().filter(|n| (least..=most).contains(n));
+        if value.is_none() {
+            self.report(Code::BadValue, &node.place, format!("{what} is a whole number from {least} to {most}"));
+        }
+        value
+    }
+
     /// HTTP statuses of failures.
     pub(super) fn statuses(&mut self, node: &Node, what: &str) -> Option<std::collections::BTreeSet<u16>> {
         let items = self.items(node, what, 100)?;
@@ -231,7 +249,7 @@ impl Reader {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let number: u64 = number.parse().ok()?;

@@ -8,6 +8,7 @@ use crate::diagnostic::Severity;
 
 mod checks;
 mod laws;
+mod limits;
 
 const WORKSPACE: &str = "\
 apiVersion: safeconduct.dev/v1

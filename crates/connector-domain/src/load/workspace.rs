@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use jiff::tz::TimeZoneDatabase;
 use safeconduct_types::Version;
 use url::Url;
 
 use super::inputs::flatten;
+use super::limits::{self, Shared};
 use super::reader::{Fields, Reader, short};
 use super::request::header_name;
 use super::yaml::{Kind, Node};
-use crate::definition::{AttributeName, SecretName, UpstreamName};
+use crate::definition::{AttributeName, LimitName, SecretName, UpstreamName};
 use crate::diagnostic::Code;
 use crate::workspace::{Credential, RawSection, StaticCredential, Upstream};
 
@@ -23,17 +25,28 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) timezone: String,
+    /// Whether the file names it.
+    pub(super) says_timezone: bool,
+    pub(super) limits: BTreeMap<LimitName, Shared>,
+    pub(super) guardrails: Guardrails,
     pub(super) identity: Option<RawSection>,
     pub(super) attributes: Option<RawSection>,
     pub(super) upstreams: BTreeMap<UpstreamName, Upstream>,
+}
+
+/// What the workspace demands of its definitions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guardrails {
+    pub(super) public_writes: bool,
+    pub(super) writes_need_limit: bool,
 }
 
 pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
     let fields = r.fields(
         spec,
         "`spec`",
-        &["timezone", "identity", "attributes", "upstreams", "guardrails"],
-        &["limits", "hooks", "notify", "policies"],
+        &["timezone", "identity", "attributes", "upstreams", "limits", "guardrails"],
+        &["hooks", "notify", "policies"],
     )?;
     let timezone = fields.get("timezone").map_or(Some("UTC".to_owned()), |node| timezone(r, node));
     let identity = flatten(fields.get("identity").map(|node| {
@@ -42,24 +55,30 @@ pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
     }));
     let attributes = flatten(fields.get("attributes").map(|node| attributes(r, node)));
     let upstreams = fields.get("upstreams").map_or_else(|| Some(BTreeMap::new()), |node| upstreams(r, node));
-    if let Some(node) = fields.get("guardrails") {
-        guardrails(r, node);
-    }
-    Some(Settings { timezone: timezone?, identity: identity?, attributes: attributes?, upstreams: upstreams? })
+    // A zone that could not be read has a finding of its own.
+    let zone = timezone.as_deref().unwrap_or("UTC");
+    let limits = fields.get("limits").map_or_else(|| Some(BTreeMap::new()), |node| limits::shared(r, node, zone));
+    let guardrails = fields.get("guardrails").map_or_else(|| Some(Guardrails::default()), |node| guardrails(r, node));
+    Some(Settings {
+        timezone: timezone?,
+        says_timezone: fields.get("timezone").is_some(),
+        limits: limits?,
+        guardrails: guardrails?,
+        identity: identity?,
+        attributes: attributes?,
+        upstreams: upstreams?,
+    })
 }
 
-/// Looks like an IANA name. Whether there is such a zone is known where zones are.
+/// An IANA name that the zones built into the binary have, so that every replica has the same days.
 fn timezone(r: &mut Reader, node: &Node) -> Option<String> {
     let text = r.text(node, "`timezone`", 64)?;
-    let part = |part: &str| {
-        part.bytes().next().is_some_and(|c| c.is_ascii_alphabetic())
-            && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-+".contains(&c))
-    };
-    if !text.split('/').all(part) {
+    let Ok(zone) = TimeZoneDatabase::bundled().get(text) else {
         r.report(Code::BadValue, &node.place, "`timezone` is an IANA name such as `Europe/Dublin`");
         return None;
-    }
-    Some(text.to_owned())
+    };
+    // As the database spells it: the name is part of what a count is known by.
+    Some(zone.iana_name().unwrap_or(text).to_owned())
 }
 
 fn section(r: &mut Reader, node: &Node, what: &str) -> Option<RawSection> {
@@ -76,13 +95,23 @@ fn attributes(r: &mut Reader, node: &Node) -> Option<RawSection> {
     section(r, node, "`attributes`")
 }
 
-/// Which warnings a definition may waive. Waiving itself comes later; what may be waived can be written down now.
-fn guardrails(r: &mut Reader, node: &Node) {
-    let Some(fields) = r.fields(node, "`guardrails`", &["waivable"], &["public_writes", "writes_need"]) else { return };
-    let Some(node) = fields.get("waivable") else { return };
-    for item in r.items(node, "`waivable`", 16).unwrap_or_default() {
-        r.word(item, "a check that may be waived", &[("EMAIL_IDENTIFIES", ())], &[]);
+/// What is demanded of definitions, and which warnings they may waive. Waiving itself comes later; what may be waived
+/// can be written down now.
+fn guardrails(r: &mut Reader, node: &Node) -> Option<Guardrails> {
+    let fields = r.fields(node, "`guardrails`", &["waivable", "public_writes", "writes_need"], &[])?;
+    if let Some(node) = fields.get("waivable") {
+        for item in r.items(node, "`waivable`", 16).unwrap_or_default() {
+            r.word(item, "a check that may be waived", &[("EMAIL_IDENTIFIES", ())], &[]);
+        }
     }
+    let public_writes = r.flag(fields, "public_writes");
+    let mut writes_need_limit = false;
+    if let Some(node) = fields.get("writes_need") {
+        for item in r.items(node, "`writes_need`", 8)? {
+            writes_need_limit |= r.word(item, "what writes need", &[("limit", ())], &["confirm", "policy"]).is_some();
+        }
+    }
+    Some(Guardrails { public_writes: public_writes?, writes_need_limit })
 }
 
 fn upstreams(r: &mut Reader, node: &Node) -> Option<BTreeMap<UpstreamName, Upstream>> {

@@ -31,6 +31,7 @@ pub struct VerifiedContact {
     epoch: u32,
     contact: Contact,
     method: Method,
+    issued: Timestamp,
     expires: Timestamp,
     proof_expires: Timestamp,
 }
@@ -64,6 +65,11 @@ impl VerifiedContact {
     /// How that was proven.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// When the assertion was issued, in whole seconds.
+    pub fn issued(&self) -> Timestamp {
+        self.issued
     }
 
     /// When the assertion ends.
@@ -130,6 +136,7 @@ impl Verifier {
             session_start: Timestamp::from_seconds(payload.sst),
             epoch: payload.sep,
             method: payload.mth,
+            issued: Timestamp::from_seconds(payload.iat),
             expires: Timestamp::from_seconds(payload.exp),
             proof_expires: Timestamp::from_seconds(payload.pxp),
             contact: Contact { id: payload.sub, kind: payload.knd, attributes },

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use safeconduct_proto::common::v1::LimitRemaining;
 use safeconduct_proto::connector::v1 as pb;
 use serde_json::{Value, json};
 
@@ -32,12 +33,17 @@ pub(crate) fn run(args: CallArgs) -> Outcome {
     let Some(execution) = answer.into_inner().execution else {
         return Err(Failure::internal("the answer holds no execution"));
     };
-    match args.output {
-        Output::Human => println!("{}", human(&execution)),
-        Output::Json => println!("{}", to_json(&execution)),
-    }
+    show(&execution, args.output);
     let done = execution.state() == pb::ExecutionState::Succeeded;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Prints an execution.
+pub(crate) fn show(execution: &pb::Execution, output: Output) {
+    match output {
+        Output::Human => println!("{}", human(execution)),
+        Output::Json => println!("{}", to_json(execution)),
+    }
 }
 
 /// An execution in a few lines.
@@ -53,6 +59,10 @@ pub(crate) fn human(execution: &pb::Execution) -> String {
     )];
     if !execution.output_json.is_empty() {
         lines.push(execution.output_json.clone());
+    }
+    for limit in &execution.limits {
+        let unit = if limit.unit.is_empty() { String::new() } else { format!(" {}", limit.unit) };
+        lines.push(format!("limit {}: {} of {}{unit} left", limit.name, limit.left, limit.max));
     }
     if let Some(failure) = &execution.failure {
         lines.push(format!(
@@ -73,6 +83,10 @@ fn short<'a>(name: &'a str, prefix: &str) -> &'a str {
     name.strip_prefix(prefix).unwrap_or(name)
 }
 
+fn limit(one: &LimitRemaining) -> Value {
+    json!({"name": one.name, "unit": one.unit, "left": one.left, "max": one.max})
+}
+
 fn to_json(execution: &pb::Execution) -> Value {
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     json!({
@@ -84,6 +98,7 @@ fn to_json(execution: &pb::Execution) -> Value {
         "effect": short(execution.effect().as_str_name(), "EFFECT_"),
         "output": parsed(&execution.output_json),
         "output_error": execution.output_error.as_ref().map(|one| json!({"path": one.path, "problem": one.problem})),
+        "limits": execution.limits.iter().map(limit).collect::<Vec<_>>(),
         "replay_of": execution.replay.as_ref().map(|one| one.of_execution_id.clone()),
         "failure": execution.failure.as_ref().map(|one| json!({
             "class": short(one.class().as_str_name(), "FAILURE_CLASS_"),

@@ -1,12 +1,23 @@
 //! `check`: whether definitions can be taken, and what to mend where.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use safeconduct_admission::check_descriptors;
 
 use crate::exit::{Failure, Outcome};
 use crate::workspaces;
 
-pub(crate) fn run(paths: &[PathBuf]) -> Outcome {
+pub(crate) fn run(paths: &[PathBuf], envoy: Option<&Path>) -> Outcome {
+    let gateways = envoy.map_or(Ok(()), gateway_limits);
+    if !paths.is_empty() {
+        definitions(paths)?;
+    }
+    gateways?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn definitions(paths: &[PathBuf]) -> Result<(), Failure> {
     let found = workspaces::read(paths).map_err(Failure::data)?;
     for problem in &found.problems {
         println!("{problem}");
@@ -18,5 +29,23 @@ pub(crate) fn run(paths: &[PathBuf]) -> Outcome {
         return Err(Failure::data("no workspace was found; name the directory that holds the definitions"));
     }
     println!("{} workspaces with {} connectors are in order", found.workspaces.len(), found.connectors);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+fn gateway_limits(path: &Path) -> Result<(), Failure> {
+    match check_descriptors(path) {
+        Ok(rules) => {
+            for note in rules.notes() {
+                println!("{note}");
+            }
+            println!("{} domains with {} limits of gateways are in order", rules.domains(), rules.limits().len());
+            Ok(())
+        }
+        Err(problems) => {
+            for problem in &problems {
+                println!("{problem}");
+            }
+            Err(Failure::data(format!("{} errors; none of these limits is taken", problems.len())))
+        }
+    }
 }

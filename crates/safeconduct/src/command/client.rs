@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use safeconduct_proto::common::v1::Guidance;
+use safeconduct_proto::connector::v1::connector_admin_service_client::ConnectorAdminServiceClient;
 use safeconduct_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use safeconduct_types::SecretText;
@@ -52,6 +53,10 @@ pub(crate) fn connect(address: &str, token: &SecretText, ca: Option<&Path>) -> R
 
 pub(crate) fn connector(channel: &Authenticated) -> ConnectorServiceClient<Authenticated> {
     ConnectorServiceClient::new(channel.clone())
+}
+
+pub(crate) fn admin(channel: &Authenticated) -> ConnectorAdminServiceClient<Authenticated> {
+    ConnectorAdminServiceClient::new(channel.clone())
 }
 
 pub(crate) fn identity(channel: &Authenticated) -> IdentityServiceClient<Authenticated> {

@@ -6,5 +6,8 @@ pub(crate) mod client;
 pub(crate) mod demo;
 pub(crate) mod errors;
 pub(crate) mod keys;
+pub(crate) mod release_key;
 pub(crate) mod sample_shop;
+pub(crate) mod settle;
 pub(crate) mod sign;
+pub(crate) mod usage;

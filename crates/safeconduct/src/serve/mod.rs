@@ -1,6 +1,8 @@
 //! `serve`: from the configuration to a running process.
 
+mod marks;
 mod probe;
+mod store;
 mod suite;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Whether admission would take a write, asked over the very way that writes take.
+//! Whether admission would take reads and writes, asked over the very way that they take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +15,41 @@ use tonic_health::pb::health_client::HealthClient;
 /// The longest that one question may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks admission whether it would take a write.
+/// What the connector can do with admission as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Keys are looked up and rates are taken.
+    pub(super) reads: bool,
+    /// Executions are recorded, too.
+    pub(super) writes: bool,
+}
+
+/// Asks admission what it would take.
 #[derive(Debug)]
-pub(super) struct WriteProbe {
+pub(super) struct StoreProbe {
     health: HealthClient<SisterChannel>,
     admission: GrpcAdmission,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
-impl WriteProbe {
+impl StoreProbe {
     pub(super) fn new(admission: SisterChannel, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { health: HealthClient::new(admission.clone()), admission: GrpcAdmission::new(admission), clock, random }
     }
 
-    /// Whether admission says so of itself, which it finds out by writing, and lets us in: health is open to anybody,
-    /// its other calls are not.
-    pub(super) async fn takes_writes(&mut self) -> bool {
+    /// Whether admission answers us, for health is open to anybody and its other calls are not; and whether it says of
+    /// itself that it takes writes, which it finds out by writing.
+    pub(super) async fn standing(&mut self) -> Standing {
         let deadline = Deadline::within(self.clock.instant(), ANSWER_WITHIN);
         let asked = HealthCheckRequest { service: AdmissionServiceServer::<()>::NAME.to_owned() };
         let answer = self.health.check(with_deadline(asked, Some(deadline))).await;
         let serving = answer.is_ok_and(|answer| answer.get_ref().status() == ServingStatus::Serving);
-        let Some(asked) = self.nobody().filter(|_| serving) else { return false };
-        self.admission.lookup(asked, deadline).await.is_ok()
+        let reads = match self.nobody() {
+            Some(asked) => self.admission.lookup(asked, deadline).await.is_ok(),
+            None => false,
+        };
+        Standing { reads, writes: reads && serving }
     }
 
     /// An execution that nobody has, to ask for.
@@ -46,7 +58,7 @@ impl WriteProbe {
         let contact = ContactId::from_digest(&self.random.bytes());
         let execution = ExecutionId::generate(&workspace, &contact, &*self.random);
         let operation = OperationId::generate(&*self.random);
-        Some(Lookup { workspace, operation, target: Target::Execution { execution, contact: None } })
+        Some(Lookup::only(workspace, operation, Target::Execution { execution, contact: None }))
     }
 }
 
@@ -58,7 +70,7 @@ mod tests {
     use safeconduct_service::config::{Config, LoadOptions};
     use safeconduct_service::layers::{Authenticate, CallerExtension, layered};
     use safeconduct_service::process::{CallLimits, Process};
-    use safeconduct_store::{EmbeddedRecords, StoreKeyer};
+    use safeconduct_store::{EmbeddedStore, StoreKeyer};
     use safeconduct_types::{Refusal, Secret, SystemClock, SystemRandom};
     use tonic::service::Routes;
 
@@ -76,7 +88,7 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock));
-            let records = EmbeddedRecords::open(directory.path().join("a.redb"), clock.clone()).await.unwrap();
+            let records = EmbeddedStore::open(directory.path().join("a.redb"), clock.clone()).await.unwrap();
             let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
             let service = admission::Admission::new(Arc::new(records), keyer);
             let process = Process::new(clock.clone(), &[FILE_DESCRIPTOR_SET], CallLimits::default()).unwrap();
@@ -92,7 +104,7 @@ mod tests {
         async fn takes_writes(&self) -> bool {
             let stack = layered(&self.process, Arc::clone(&self.authenticator), false, self.routes.clone());
             let channel = SisterChannel::in_process("connector", stack, Arc::new(SystemClock));
-            WriteProbe::new(channel, Arc::new(SystemClock), Arc::new(SystemRandom)).takes_writes().await
+            StoreProbe::new(channel, Arc::new(SystemClock), Arc::new(SystemRandom)).standing().await.writes
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safeconduct_admission::Admission;
-use safeconduct_admission_client::{Admission as Port, GrpcAdmission};
+use safeconduct_admission_client::{Admission as Port, GrpcAdmission, Mirror};
 use safeconduct_connector as connector;
 use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings};
 use safeconduct_identity_domain::assertion::JwkSet;
@@ -25,7 +25,7 @@ use safeconduct_service::process::Process;
 use safeconduct_service::secrets::Secrets;
 use safeconduct_service::server::{Document, ListenerSpec, RoutesFactory};
 use safeconduct_service::status::from_sister;
-use safeconduct_store::{Records, RedisOptions, StoreKeyer, StoreOptions};
+use safeconduct_store::{Store, StoreKeyer};
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Deadline, Random, SystemRandom};
 use tonic::server::NamedService;
@@ -33,7 +33,8 @@ use tonic::service::Routes;
 
 use crate::cli::Which;
 use crate::exit::Failure;
-use crate::serve::probe::WriteProbe;
+use crate::serve::marks::Marks;
+use crate::serve::probe::StoreProbe;
 use crate::workspaces::{self, Directory, Found};
 
 /// Between two looks at whether the store would take a write.
@@ -124,12 +125,24 @@ impl Builder<'_> {
             Found::default()
         };
         let admission = if self.runs(Which::Admission) { Some(self.admission().await?) } else { None };
-        let identity = if self.runs(Which::Identity) { Some(self.identity(&found).await?) } else { None };
+        let marks = if self.runs(Which::Identity) || self.runs(Which::Connector) {
+            let channel = match admission {
+                Some(channel) => channel,
+                None => self.over_tcp(self.config.admission_channel())?,
+            };
+            Some(Marks::follow(channel, &self.process).await)
+        } else {
+            None
+        };
+        let identity = match &marks {
+            Some(marks) if self.runs(Which::Identity) => Some(self.identity(&found, marks).await?),
+            _ => None,
+        };
         if self.runs(Which::Otp) {
             self.otp()?;
         }
-        if self.runs(Which::Connector) {
-            self.connector(&found, identity, admission)?;
+        if let Some(marks) = marks.filter(|_| self.runs(Which::Connector)) {
+            self.connector(&found, identity, marks)?;
         }
         Ok(())
     }
@@ -159,12 +172,19 @@ impl Builder<'_> {
     async fn admission(&mut self) -> Result<SisterChannel, Failure> {
         let keyring = self.keyring("admission")?;
         let store = StoreKeyer::new(keyring.primary(Purpose::StoreHashing).map_err(Failure::usage)?.secret());
-        let service = Admission::new(self.records("admission").await?, store);
-        self.watch_store(service.clone()).await;
-        let routes: RoutesFactory = {
-            let service = service.clone();
-            Arc::new(move || Routes::new(service.server()).add_service(safeconduct_admission::envoy_server()))
+        let clock = Arc::clone(&self.clock);
+        let service = match self.store("admission").await? {
+            Store::Embedded(opened) => Admission::embedded(opened, store, clock),
+            Store::Redis(opened) => Admission::redis(opened, store, clock),
         };
+        let gateway = service.gateway(&self.config.envoy).map_err(Failure::usage)?;
+        gateway.follow(&self.process.tasks);
+        let counted = Arc::clone(&gateway);
+        self.process.metrics.show(move |text| counted.metrics(text));
+        let marks = service.clone();
+        drop(self.process.tasks.spawn_background(move |stop| marks.follow_marks(stop)));
+        self.watch_store(service.clone()).await;
+        let routes: RoutesFactory = Arc::new(move || Routes::new(service.server()).add_service(gateway.server()));
         let channel = self.in_process("connector", &routes);
         let config = self.config;
         let names = vec![AdmissionServiceServer::<()>::NAME, RateLimitServiceServer::<()>::NAME];
@@ -172,7 +192,7 @@ impl Builder<'_> {
         Ok(channel)
     }
 
-    async fn identity(&mut self, found: &Found) -> Result<SisterChannel, Failure> {
+    async fn identity(&mut self, found: &Found, marks: &Marks) -> Result<SisterChannel, Failure> {
         let keyring = self.keyring("identity")?;
         let keys = Keys::from_keyring(&keyring, Arc::clone(&self.random)).map_err(Failure::usage)?;
         let assertion = &self.config.assertion;
@@ -183,10 +203,12 @@ impl Builder<'_> {
             ..Settings::default()
         };
         let ports = Ports {
-            records: self.records("identity").await?,
+            records: self.store("identity").await?.records(),
             workspaces: Arc::new(Directory::new(&found.workspaces, Arc::clone(&self.secrets))),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
+            mirror: marks.mirror.clone(),
+            marking: Arc::new(GrpcAdmission::new(marks.admission.clone())),
         };
         let service = Identity::new(settings, keys, ports).map_err(Failure::usage)?;
         self.documents.push(Document {
@@ -219,19 +241,18 @@ impl Builder<'_> {
         &mut self,
         found: &Found,
         identity: Option<SisterChannel>,
-        admission: Option<SisterChannel>,
+        Marks { admission, mirror }: Marks,
     ) -> Result<(), Failure> {
         let keyring = self.keyring("connector")?;
         let identity = match identity {
             Some(channel) => channel,
             None => self.over_tcp(self.config.identity_channel())?,
         };
-        let admission = match admission {
-            Some(channel) => channel,
-            None => self.over_tcp(self.config.admission_channel())?,
-        };
         let sealer = |purpose| Sealer::new(&keyring, purpose, Arc::clone(&self.random)).map_err(Failure::usage);
-        let port: Arc<dyn Port> = Arc::new(GrpcAdmission::new(admission.clone()));
+        let port = Arc::new(GrpcAdmission::new(admission.clone()));
+        let mirror = Mirror::new(Arc::clone(&self.clock));
+        let (following, told) = (mirror.clone(), admission.clone());
+        drop(self.process.tasks.spawn_background(move |stop| following.follow(told, stop)));
         let trace_key = keyring.primary(Purpose::TraceHashing).map_err(Failure::usage)?.secret();
         let taken = found.workspaces.iter().map(|one| Arc::clone(&one.workspace));
         let workspaces = connector::Workspaces::new(taken, &self.secrets, &self.clock).map_err(Failure::usage)?;
@@ -245,7 +266,9 @@ impl Builder<'_> {
                 &assertion.audience,
                 Arc::clone(&self.clock),
             ),
-            admission: port,
+            admission: Arc::clone(&port) as Arc<dyn Port>,
+            marking: port,
+            mirror,
             vault: connector::Vault::new(sealer(Purpose::RecordSealing)?),
             settings: connector::Settings { lease: self.config.lease },
             tasks: self.process.tasks.clone(),
@@ -253,7 +276,7 @@ impl Builder<'_> {
             random: Arc::clone(&self.random),
             trace_names: ContactHasher::new(trace_key),
         });
-        self.watch_admission(admission);
+        self.watch_admission(admission, mirror, Arc::clone(&service));
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let (executing, credentials, admin) = service.servers();
@@ -319,19 +342,8 @@ impl Builder<'_> {
     }
 
     /// Each service has a store of its own; on the embedded engine that is a file of its own.
-    async fn records(&self, service: &str) -> Result<Arc<dyn Records>, Failure> {
-        let options = match &self.config.store {
-            StoreConfig::Embedded { dir } => {
-                StoreOptions::Embedded { path: dir.join(format!("{service}.redb")), clock: Arc::clone(&self.clock) }
-            }
-            StoreConfig::Redis(redis) => StoreOptions::Redis(RedisOptions {
-                ca_file: redis.ca.clone(),
-                connect_timeout: redis.connect_timeout,
-                reply_timeout: redis.reply_timeout,
-                allow_unsafe: redis.allow_unsafe,
-                ..RedisOptions::new(redis.url.clone())
-            }),
-        };
+    async fn store(&self, service: &str) -> Result<Store, Failure> {
+        let options = super::store::options(&self.config.store, service, &self.clock);
         safeconduct_store::open(options)
             .await
             .map_err(|error| Failure::unavailable(format!("the store of {service} cannot be opened: {error}")))
@@ -349,13 +361,18 @@ impl Builder<'_> {
     }
 
     /// Without an admission that takes writes, writes are out, and reads go on.
-    fn watch_admission(&self, admission: SisterChannel) {
+    fn watch_admission(&self, admission: SisterChannel, mirror: Mirror, service: Arc<connector::Service>) {
         let health = self.process.health.clone();
-        let mut probe = WriteProbe::new(admission, Arc::clone(&self.clock), Arc::clone(&self.random));
+        let (clock, reads_anyway) = (Arc::clone(&self.clock), service.reads_without_store());
+        let mut probe = StoreProbe::new(admission, Arc::clone(&self.clock), Arc::clone(&self.random));
         drop(self.process.tasks.spawn_background(move |stop| async move {
-            health.set("connector.read", true).await;
+            health.set("connector.read", reads_anyway).await;
             loop {
-                health.set("connector.write", probe.takes_writes().await).await;
+                let standing = probe.standing().await;
+                // What touches somebody's own waits until it is known again what was revoked.
+                let is_known = !mirror.is_lagging(clock.instant());
+                health.set("connector.read", standing.reads && is_known || reads_anyway).await;
+                health.set("connector.write", standing.writes).await;
                 if !pause(&stop).await {
                     break;
                 }

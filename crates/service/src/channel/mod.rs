@@ -74,6 +74,11 @@ impl SisterChannel {
         Self { way: Way::InProcess { service, from: InProcess::new(from) }, clock }
     }
 
+    /// The clock by which its deadlines are.
+    pub const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     fn send(&mut self, mut request: Request<Body>, left: Option<Duration>) -> Answer {
         match &mut self.way {
             Way::InProcess { service, from } => {

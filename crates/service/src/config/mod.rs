@@ -9,6 +9,7 @@ mod problem;
 mod reader;
 mod sections;
 mod source;
+mod store;
 mod value;
 mod wiring;
 
@@ -17,11 +18,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use safeconduct_types::SecretText;
 use url::Url;
 
 pub use callers::{CallerConfig, Credential, IssuerConfig, San, TokenHash};
 pub use problem::{ConfigError, Origin, Problem};
+pub use store::{RedisConfig, RedisServersConfig, StoreConfig};
 
 /// The defaults of every setting, with comments: the reference of the configuration.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -80,6 +81,7 @@ pub struct Config {
     pub otp: ListenerConfig,
     pub connector: ListenerConfig,
     pub admission: ListenerConfig,
+    pub envoy: EnvoyConfig,
     pub lease: Duration,
     pub operations: OperationsConfig,
     pub assertion: AssertionConfig,
@@ -127,30 +129,6 @@ pub struct LogConfig {
     pub level: String,
 }
 
-/// Section `store`: which store, and how to reach it.
-#[derive(Clone, Debug)]
-pub enum StoreConfig {
-    /// In files of this process, in this directory.
-    Embedded {
-        /// The directory; the data directory.
-        dir: PathBuf,
-    },
-    /// Redis.
-    Redis(RedisConfig),
-}
-
-/// How Redis is reached.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "see config.default.toml")]
-pub struct RedisConfig {
-    /// May carry a password.
-    pub url: SecretText,
-    pub ca: Option<PathBuf>,
-    pub connect_timeout: Duration,
-    pub reply_timeout: Duration,
-    pub allow_unsafe: bool,
-}
-
 /// Sections `identity`, `otp`, `connector`, `admission`: where a service listens.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "see config.default.toml")]
@@ -168,6 +146,28 @@ pub struct TlsConfig {
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
     pub client_required: bool,
+}
+
+/// Section `admission.envoy`: the limits of gateways.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "see config.default.toml")]
+pub struct EnvoyConfig {
+    /// A file or a folder. `None`: gateways are not served.
+    pub descriptors: Option<PathBuf>,
+    pub headers: GatewayHeaders,
+}
+
+/// Which headers tell a gateway's clients how their limits stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayHeaders {
+    /// The fields of the IETF draft: `RateLimit-Policy` and `RateLimit`.
+    Draft,
+    /// Those of its old versions: `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`.
+    Legacy,
+    /// Both of them.
+    Both,
+    /// None, nor `Retry-After`.
+    None,
 }
 
 /// Section `operations`.

@@ -4,14 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use safeconduct_types::SecretText;
 use url::{Host, Url};
 
 use super::callers::{self, CallerConfig, Credential};
 use super::reader::Reader;
 use super::{
-    AssertionConfig, Config, DrainConfig, LimitsConfig, ListenerConfig, LogConfig, LogFormat, OperationsConfig,
-    RedisConfig, RuntimeConfig, RuntimeKind, SistersConfig, StoreConfig, TlsConfig,
+    AssertionConfig, Config, DrainConfig, EnvoyConfig, GatewayHeaders, LimitsConfig, ListenerConfig, LogConfig,
+    LogFormat, OperationsConfig, RuntimeConfig, RuntimeKind, SistersConfig, TlsConfig, store,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,10 +28,11 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
     let callers = callers::callers(reader, &issuers);
     let runtime = runtime(reader);
     let log = log(reader);
-    let store = store(reader, &data_dir);
     let [identity, otp, connector, admission] =
         ["identity", "otp", "connector", "admission"].map(|section| listener(reader, section, &callers));
+    let envoy = envoy(reader);
     let lease = reader.duration("connector.lease", SECOND..=10 * MINUTE);
+    let store = store::read(reader, &data_dir, lease);
     let operations = operations(reader);
     let assertion = AssertionConfig {
         issuer: reader.name("assertion.issuer"),
@@ -56,6 +56,7 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
         otp: otp?,
         connector: connector?,
         admission: admission?,
+        envoy: envoy?,
         lease,
         operations: operations?,
         assertion,
@@ -79,30 +80,6 @@ fn log(reader: &Reader) -> Option<LogConfig> {
     let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)];
     let (format, level) = (reader.choice("log.format", &formats), reader.name("log.level"));
     Some(LogConfig { format: format?, level })
-}
-
-fn store(reader: &Reader, data_dir: &std::path::Path) -> Option<StoreConfig> {
-    let redis = reader.choice("store.kind", &[("embedded", false), ("redis", true)]);
-    let url = reader.text("store.url");
-    let config = RedisConfig {
-        ca: reader.optional_path("store.ca"),
-        connect_timeout: reader.duration("store.connect_timeout", 10 * MS..=30 * SECOND),
-        reply_timeout: reader.duration("store.reply_timeout", 10 * MS..=30 * SECOND),
-        allow_unsafe: reader.flag("store.allow_unsafe"),
-        url: SecretText::new(url.clone()),
-    };
-    let redis = redis?;
-    let is_redis = |url: &Url| matches!(url.scheme(), "redis" | "rediss") && url.has_host();
-    if redis && !Url::parse(&url).is_ok_and(|url| is_redis(&url)) {
-        reader.wrong(
-            "store.url",
-            "expected redis://[user:password@]host[:port][/db] or rediss://, as store.kind is redis",
-        );
-    } else if !redis && !url.is_empty() {
-        // Silence here would mean records on one machine that somebody believes to be shared.
-        reader.wrong("store.url", "is set, but store.kind is \"embedded\"; set store.kind to \"redis\", or remove it");
-    }
-    Some(if redis { StoreConfig::Redis(config) } else { StoreConfig::Embedded { dir: data_dir.to_owned() } })
 }
 
 fn listener(reader: &Reader, section: &str, callers: &[CallerConfig]) -> Option<ListenerConfig> {
@@ -143,6 +120,17 @@ fn listener(reader: &Reader, section: &str, callers: &[CallerConfig]) -> Option<
         }
     }
     Some(ListenerConfig { listen, insecure, tls })
+}
+
+fn envoy(reader: &Reader) -> Option<EnvoyConfig> {
+    let styles = [
+        ("draft", GatewayHeaders::Draft),
+        ("legacy", GatewayHeaders::Legacy),
+        ("both", GatewayHeaders::Both),
+        ("none", GatewayHeaders::None),
+    ];
+    let descriptors = reader.optional_path("admission.envoy.descriptors");
+    Some(EnvoyConfig { descriptors, headers: reader.choice("admission.envoy.headers", &styles)? })
 }
 
 fn exposed(how: &str, remedy: &str, section: &str) -> String {

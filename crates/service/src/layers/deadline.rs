@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{Answer, Inner, Method, Watch, Watched, refuse};
+use super::{Answer, InProcess, Inner, Method, Watch, Watched, refuse};
 use crate::process::{CallLimits, Process};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -62,7 +62,9 @@ impl<S: Inner> Service<Request<Body>> for Limit<S> {
             request.extensions_mut().insert(Deadline::within(self.clock.instant(), timeout));
         }
         // A stream has no end of its own: it is told to go elsewhere. Whoever watches health has heard before that.
-        let draining = streams.then(|| self.draining.clone());
+        // In process there is no elsewhere, and the sister still needs it for the calls that have begun.
+        let is_ours = request.extensions().get::<InProcess>().is_some();
+        let draining = (streams && !is_ours).then(|| self.draining.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut remaining = Remaining::new(timeout, draining);

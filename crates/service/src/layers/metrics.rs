@@ -2,9 +2,9 @@
 //! cannot make them grow.
 
 use std::collections::HashMap;
-use std::fmt::Write;
-use std::sync::Arc;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prost::Message;
@@ -83,6 +83,19 @@ impl Method {
     }
 }
 
+/// Adds lines in the text format of Prometheus.
+type Source = Box<dyn Fn(&mut String) + Send + Sync>;
+
+/// What services of the process count themselves.
+#[derive(Default)]
+struct Sources(RwLock<Vec<Source>>);
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
 /// The counters.
 #[derive(Debug)]
 pub struct Metrics {
@@ -92,6 +105,7 @@ pub struct Metrics {
     pub(super) panics: AtomicU64,
     pub(super) shed: AtomicU64,
     pub(crate) connections: AtomicI64,
+    sources: Sources,
 }
 
 impl Metrics {
@@ -124,6 +138,7 @@ impl Metrics {
             panics: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             connections: AtomicI64::new(0),
+            sources: Sources::default(),
         })
     }
 
@@ -135,6 +150,12 @@ impl Metrics {
     /// Calls from the network and in process that have begun and not ended.
     pub fn in_flight(&self) -> u64 {
         u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Shows besides, whenever somebody looks, what `source` adds in the text format of Prometheus. Its labels must not
+    /// come from requests.
+    pub fn show(&self, source: impl Fn(&mut String) + Send + Sync + 'static) {
+        self.sources.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
     /// The counters in the text format of Prometheus.
@@ -173,6 +194,7 @@ impl Metrics {
                 let _ = writeln!(text, "{name}{{service=\"{service}\",method=\"{call}\"}} {micros}");
             }
         }
+        self.sources.0.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|source| source(&mut text));
         text
     }
 }

@@ -33,7 +33,8 @@ fn detail(refusal: &Refusal, violations: &[Violation]) -> Option<proto::guidance
     if let Some(name) = get("limit") {
         let left = fact(refusal, "left").and_then(|left| left.parse().ok()).unwrap_or_default();
         let unit = get("unit").unwrap_or_default();
-        return Some(Detail::Limit(proto::LimitReached { name, left, unit, reset_time: None }));
+        let reset_time = fact(refusal, "resets").and_then(|at| at.parse().ok());
+        return Some(Detail::Limit(proto::LimitReached { name, left, unit, reset_time }));
     }
     match refusal.next_action() {
         NextAction::Verify => get("attribute").map(|attribute| {

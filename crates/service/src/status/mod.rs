@@ -3,7 +3,7 @@
 //! A status that carries our `ErrorInfo` says that the call had no effect. One without it says nothing; so
 //! [`refusal_in`] is `None` for it, and [`from_sister`] may only be used where nothing has been sent yet.
 //!
-//! Facts in a refusal's metadata also fill the typed guidance: `limit`, `left`, `unit` (a limit), `connector` and
+//! Facts in a refusal's metadata also fill the typed guidance: `limit`, `left`, `unit`, `resets` (a limit; RFC 3339), `connector` and
 //! `input` (choices), `attribute`, `purpose`, `methods` (verification; methods separated by commas, as `EMAIL_CODE`),
 //! `credential` (authorization), `confirmation_id` (confirmation), `decision_id`.
 

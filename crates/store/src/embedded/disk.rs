@@ -1,19 +1,20 @@
-//! The file: its tables, how it is opened, and how its errors read.
+//! The file: how it is opened, and how its errors read.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
+use safeconduct_types::{Random, SystemRandom};
 
-use crate::{RecordKey, StoreError};
+use super::tables;
+use crate::StoreError;
 
-/// Key of the record -> its bytes, as in `stored.rs`.
-pub(crate) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
+/// What is known of the file itself.
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-/// When the bytes of a record may be collected (milliseconds), and which record.
-pub(super) const COLLECTED: TableDefinition<(i64, &str), ()> = TableDefinition::new("collected");
+/// The layout of the tables.
+const LAYOUT: &str = "2";
 
 /// Pages that are kept in memory, in bytes; redb's own 1 GiB is more than a small machine has.
 const CACHE: usize = 64 * 1024 * 1024;
@@ -44,12 +45,18 @@ pub(super) fn open(path: &Path, opening: Opening) -> Result<Database, DatabaseEr
 pub(super) struct Disk {
     opener: Opener,
     database: RwLock<Result<Database, StoreError>>,
+    epoch: String,
 }
 
 impl Disk {
     pub(super) fn open(opener: Opener) -> Result<Self, StoreError> {
-        let database = opened(&opener, Opening::First)?;
-        Ok(Self { opener, database: RwLock::new(Ok(database)) })
+        let (database, epoch) = opened(&opener, Opening::First)?;
+        Ok(Self { opener, database: RwLock::new(Ok(database)), epoch })
+    }
+
+    /// Told from every other file by this.
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
     }
 
     /// Does something with the database. Any number of threads do at a time.
@@ -59,18 +66,9 @@ impl Disk {
         work(database.as_ref().map_err(Clone::clone)?)
     }
 
-    /// The bytes of these records, all of one moment.
-    pub(super) fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_read().map_err(fault)?;
-            let records = transaction.open_table(RECORDS).map_err(fault)?;
-            keys.iter()
-                .map(|key| {
-                    let bytes = records.get(key.as_str()).map_err(fault)?;
-                    Ok(bytes.map(|bytes| Bytes::copy_from_slice(bytes.value())))
-                })
-                .collect()
-        })
+    /// Whether [`Self::with`] would have to wait, for the file to be opened again.
+    pub(super) fn is_busy(&self) -> bool {
+        self.database.try_read().is_err()
     }
 
     /// Closes and opens the file. After an error of the disk redb does nothing more until then.
@@ -78,7 +76,10 @@ impl Disk {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // First let go of the file: it is locked.
         *database = Err(StoreError::Unavailable("the file of the store is being opened again".into()));
-        *database = opened(&self.opener, Opening::Again);
+        *database = opened(&self.opener, Opening::Again).and_then(|(database, epoch)| {
+            let same = epoch == self.epoch;
+            same.then_some(database).ok_or(StoreError::Corrupt("the file of the store was replaced".into()))
+        });
         database.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
@@ -87,19 +88,36 @@ impl Disk {
     }
 }
 
-fn opened(opener: &Opener, opening: Opening) -> Result<Database, StoreError> {
+/// The database and its epoch. What is empty becomes a store; what is something else is refused.
+fn opened(opener: &Opener, opening: Opening) -> Result<(Database, String), StoreError> {
     let database = opener(opening).map_err(fault)?;
-    // Readers find the tables from the first moment on.
     let transaction = database.begin_write().map_err(fault)?;
-    let exists = transaction.list_tables().map_err(fault)?.count() == 2;
-    if exists {
-        transaction.abort().map_err(fault)?;
-    } else {
-        transaction.open_table(RECORDS).map_err(fault)?;
-        transaction.open_table(COLLECTED).map_err(fault)?;
+    let empty = transaction.list_tables().map_err(fault)?.count() == 0;
+    let epoch = {
+        let mut meta = transaction.open_table(META).map_err(fault)?;
+        if empty {
+            let mut id = [0; 16];
+            SystemRandom.fill(&mut id);
+            meta.insert("layout", LAYOUT).map_err(fault)?;
+            meta.insert("epoch", hex::encode(id).as_str()).map_err(fault)?;
+        }
+        let layout = meta.get("layout").map_err(fault)?.map(|layout| layout.value().to_owned());
+        if layout.as_deref() != Some(LAYOUT) {
+            return Err(StoreError::Corrupt(
+                "the file of the store is of another version; begin with an empty data_dir".into(),
+            ));
+        }
+        let epoch = meta.get("epoch").map_err(fault)?.map(|epoch| epoch.value().to_owned());
+        epoch.ok_or(StoreError::Corrupt("the file of the store has no epoch".into()))?
+    };
+    if empty {
+        // Readers find the tables from the first moment on.
+        tables::create(&transaction).map_err(fault)?;
         transaction.commit().map_err(fault)?;
+    } else {
+        transaction.abort().map_err(fault)?;
     }
-    Ok(database)
+    Ok((database, epoch))
 }
 
 /// What an error of redb means to a caller, if nothing was written.

@@ -5,10 +5,13 @@ use std::io;
 
 use ::redis::{ErrorKind, RedisError};
 
+use super::options::Address;
 use crate::StoreError;
 
+const NO_PERMISSION: &str = "the Redis user lacks a permission that the store needs; deploy/README.md lists them all";
+
 /// An error of the client, understood.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The server answered, and it was no.
     Refused(StoreError),
@@ -16,18 +19,37 @@ pub(super) enum Fault {
     Demoted(StoreError),
     /// The connection broke, whether before or after the server did what it was asked.
     Lost(StoreError),
+    /// It was done, but replicas do not have it.
+    Alone(StoreError),
+    /// The slot is another server's now. Nothing was done.
+    Moved(Address),
+    /// The slot is on its way to another server, which is to be asked about this one call. Nothing was done.
+    Ask(Address),
+    /// The slot is on its way to another server, and its keys are on both. Nothing was done.
+    Between,
+    /// The cluster has no master for the slot. Nothing was done.
+    Masterless(StoreError),
 }
 
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Refused(error) | Fault::Demoted(error) | Fault::Lost(error) => error,
+            Fault::Refused(error)
+            | Fault::Demoted(error)
+            | Fault::Lost(error)
+            | Fault::Alone(error)
+            | Fault::Masterless(error) => error,
+            Fault::Moved(_) | Fault::Ask(_) => {
+                Self::Unavailable("Redis is a cluster and the record is on another server".into())
+            }
+            Fault::Between => Self::Unavailable("the records are being moved to another server".into()),
         }
     }
 }
 
 impl Fault {
-    /// Reads codes and kinds; of the server's texts only whether a disk is full.
+    /// Reads codes and kinds; of the server's texts only where a slot is, whether a disk is full, and whether a script
+    /// may not do what it does.
     pub(super) fn of(error: &RedisError) -> Self {
         match error.code() {
             Some(code) => Self::of_code(code, error.detail().unwrap_or_default()),
@@ -43,9 +65,22 @@ impl Fault {
             "BUSY" => Unavailable("Redis is busy with somebody's long script".into()),
             "NOREPLICAS" => Unavailable("Redis has fewer replicas than it demands for a write".into()),
             "NOAUTH" | "WRONGPASS" => Unavailable("Redis does not accept the user or the password".into()),
-            "NOPERM" => Unavailable("the Redis user lacks a permission that the store needs".into()),
-            "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => Unavailable("Redis has no master for the record".into()),
-            "MOVED" | "ASK" => Unavailable("Redis is a cluster; this store speaks to one server".into()),
+            "NOPERM" => Unavailable(NO_PERMISSION.into()),
+            // Of a command within a script: Redis, then Valkey.
+            "ERR" if detail.contains("user executing the script can't") || detail.contains("ACL failure in script") => {
+                Unavailable(NO_PERMISSION.into())
+            }
+            "MOVED" | "ASK" => {
+                let Some(address) = detail.split(' ').nth(1).and_then(Address::redirected) else {
+                    return Self::Refused(Unavailable("Redis is a cluster that names no server for the record".into()));
+                };
+                return if code == "ASK" { Self::Ask(address) } else { Self::Moved(address) };
+            }
+            "TRYAGAIN" => return Self::Between,
+            "MASTERDOWN" | "CLUSTERDOWN" => {
+                return Self::Masterless(Unavailable("Redis has no master for the record".into()));
+            }
+            "CROSSSLOT" => StoreError::Invalid("a script was given keys of several slots".into()),
             "OOM" => Full("Redis has reached its maxmemory".into()),
             "MISCONF" if detail.contains("No space left") => Full("the disk of Redis has no space left".into()),
             "MISCONF" => Unsafe("Redis cannot write its data to disk".into()),
@@ -86,10 +121,16 @@ mod tests {
             ("WRONGTYPE", "", "corrupt"),
             ("CORRUPT", "", "corrupt"),
             ("ERR", "", "unavailable"),
+            ("CLUSTERDOWN", "Hash slot not served", "unavailable"),
+            ("TRYAGAIN", "", "unavailable"),
+            ("MOVED", "3999 127.0.0.1:6381", "unavailable"),
+            ("MOVED", "3999", "unavailable"),
         ] {
             assert_eq!(StoreError::from(Fault::of_code(code, detail)).name(), name, "{code} {detail}");
         }
         assert!(matches!(Fault::of_code("READONLY", ""), Fault::Demoted(_)), "the link must look for the master");
+        assert_eq!(Fault::of_code("MOVED", "3999 127.0.0.1:6381"), Fault::Moved(Address::new("127.0.0.1", 6381)));
+        assert_eq!(Fault::of_code("ASK", "3999 ::1:6381"), Fault::Ask(Address::new("::1", 6381)));
     }
 
     #[test]

@@ -1,51 +1,109 @@
-//! Whether a server may be trusted with records.
+//! What a server says about itself: whether it serves, whether it may be trusted, and whose past it continues.
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::cmd;
 
 use super::fault::Fault;
+use super::lineage::Lineage;
 use crate::StoreError;
 
-/// Asks the server about itself: an error if it cannot serve, else what makes it unsafe to write to.
-pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> Result<Option<StoreError>, StoreError> {
-    let info: String =
-        cmd("INFO").query_async(connection).await.map_err(|error| StoreError::from(Fault::of(&error)))?;
-    // Managed servers often deny CONFIG; INFO then has to do.
-    let save = match cmd("CONFIG").arg("GET").arg("save").query_async::<Vec<String>>(connection).await {
-        Ok(pair) => pair.into_iter().nth(1),
-        Err(error) => match Fault::of(&error) {
-            Fault::Lost(error) | Fault::Demoted(error) => return Err(error),
-            Fault::Refused(_) => None,
-        },
-    };
-    judge(&info, save.as_deref())
+/// A master that serves.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) lineage: Lineage,
+    /// What makes it unsafe to write to.
+    pub(super) hazard: Option<StoreError>,
+    /// Why it takes no writes for want of memory.
+    pub(super) full: Option<StoreError>,
+    /// How many replicas are connected.
+    pub(super) replicas: u64,
 }
 
-/// `info` is the answer to INFO, `save` the setting of that name if it may be known.
-fn judge(info: &str, save: Option<&str>) -> Result<Option<StoreError>, StoreError> {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
-    };
+/// Asks a server about itself: an error if it cannot serve. `place` is the hash of its address.
+pub(super) async fn inspect(connection: &mut MultiplexedConnection, place: &str) -> Result<Server, StoreError> {
+    let info: String =
+        cmd("INFO").query_async(connection).await.map_err(|error| StoreError::from(Fault::of(&error)))?;
+    let save = setting(connection, "save").await?;
+    let fsync = setting(connection, "appendfsync").await?;
+    judge(&info, save.as_deref(), fsync.as_deref(), place)
+}
+
+/// The replication id, if the server is still a master.
+pub(super) async fn glance(connection: &mut MultiplexedConnection) -> Result<String, StoreError> {
+    let info: String = cmd("INFO")
+        .arg("replication")
+        .query_async(connection)
+        .await
+        .map_err(|error| StoreError::from(Fault::of(&error)))?;
+    if field(&info, "role") != "master" {
+        return Err(replica());
+    }
+    Ok(field(&info, "master_replid").to_owned())
+}
+
+/// A setting, if it may be known: managed servers often deny CONFIG, and INFO then has to do.
+async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<Option<String>, StoreError> {
+    match cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(connection).await {
+        Ok(pair) => Ok(pair.into_iter().nth(1)),
+        Err(error) => match Fault::of(&error) {
+            Fault::Refused(_) => Ok(None),
+            other => Err(other.into()),
+        },
+    }
+}
+
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+}
+
+fn replica() -> StoreError {
+    StoreError::Unavailable("this Redis is a replica".into())
+}
+
+/// `info` is the answer to INFO, `save` and `fsync` the settings `save` and `appendfsync` if they may be known.
+fn judge(info: &str, save: Option<&str>, fsync: Option<&str>, place: &str) -> Result<Server, StoreError> {
+    let field = |name: &str| field(info, name);
     if field("loading") == "1" {
         return Err(StoreError::Unavailable("Redis is loading its data".into()));
     }
     if field("role") != "master" {
-        return Err(StoreError::Unavailable("this Redis is a replica".into()));
+        return Err(replica());
     }
-    let hazard = |why: &'static str| Ok(Some(StoreError::Unsafe(why.into())));
+    let logs = field("aof_enabled") == "1";
+    let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
+    // What the server itself compares, buffers to replicas and to its log left out.
+    let used = number("used_memory").saturating_sub(number("mem_not_counted_for_evict"));
+    let is_full = number("maxmemory") != 0 && used > number("maxmemory");
+    let lineage = Lineage {
+        id: field("master_replid").to_owned(),
+        second: Some(field("master_replid2")).filter(|id| id.contains(|c| c != '0')).map(str::to_owned),
+        run: field("run_id").to_owned(),
+        place: place.to_owned(),
+        logs,
+        logs_at_once: logs && fsync == Some("always"),
+    };
+    Ok(Server {
+        lineage,
+        hazard: hazard(&field, logs, save).map(|why| StoreError::Unsafe(why.into())),
+        full: is_full.then(|| StoreError::Full("Redis has reached its maxmemory".into())),
+        replicas: number("connected_slaves"),
+    })
+}
+
+fn hazard<'a>(field: &impl Fn(&str) -> &'a str, logs: bool, save: Option<&str>) -> Option<&'static str> {
     if field("maxmemory") != "0" && field("maxmemory_policy") != "noeviction" {
-        return hazard("Redis evicts records when memory is short; set maxmemory-policy to noeviction");
+        return Some("Redis evicts records when memory is short; set maxmemory-policy to noeviction");
     }
-    if field("aof_enabled") == "1" {
-        return Ok(None);
+    if logs {
+        return None;
     }
     match save {
-        Some("") => hazard("Redis persists nothing; set appendonly to yes"),
+        Some("") => Some("Redis persists nothing; set appendonly to yes"),
         // -1: no snapshot was ever made by this process. Not proof that none ever will be, but none that one will.
         None if field("rdb_last_bgsave_time_sec").starts_with('-') => {
-            hazard("Redis seems to persist nothing; set appendonly to yes, or permit CONFIG GET")
+            Some("Redis seems to persist nothing; set appendonly to yes, or permit CONFIG GET")
         }
-        Some(_) | None => Ok(None),
+        Some(_) | None => None,
     }
 }
 
@@ -82,7 +140,7 @@ mod tests {
             (&[], None, false),
             (&eviction, Some("3600 1"), false),
         ] {
-            let verdict = judge(&info(fields), save).unwrap();
+            let verdict = judge(&info(fields), save, None, "here").unwrap().hazard;
             assert_eq!(verdict.is_none(), safe, "{fields:?} {save:?}: {verdict:?}");
             assert!(verdict.is_none_or(|hazard| hazard.name() == "unsafe"));
         }
@@ -91,7 +149,29 @@ mod tests {
     #[test]
     fn a_replica_or_a_loading_server_does_not_serve() {
         for field in [("role", "slave"), ("loading", "1")] {
-            assert_eq!(judge(&info(&[field]), Some("3600 1")).unwrap_err().name(), "unavailable");
+            assert_eq!(judge(&info(&[field]), Some("3600 1"), None, "here").unwrap_err().name(), "unavailable");
         }
+    }
+
+    #[test]
+    fn a_server_without_memory_is_full_and_its_buffers_do_not_count() {
+        let full = |used: &'static str| {
+            let fields = [("maxmemory", "100"), ("used_memory", used), ("mem_not_counted_for_evict", "10")];
+            judge(&info(&fields), Some("3600 1"), None, "here").unwrap().full
+        };
+        assert_eq!(full("110"), None);
+        assert_eq!(full("111").map(|error| error.name()), Some("full"));
+    }
+
+    #[test]
+    fn a_server_tells_its_history_and_how_well_it_keeps_it() {
+        let id = "8c1b";
+        let fields = [("master_replid", id), ("master_replid2", "0000"), ("run_id", "r"), ("aof_enabled", "1")];
+        let lineage = |fsync| judge(&info(&fields), None, fsync, "here").unwrap().lineage;
+        let (always, unknown) = (lineage(Some("always")), lineage(None));
+        assert_eq!((always.id.as_str(), &always.second, always.run.as_str()), (id, &None, "r"));
+        assert!(always.logs_at_once && unknown.logs && !unknown.logs_at_once);
+        let promoted = judge(&info(&[("master_replid2", "0a00")]), None, None, "here").unwrap().lineage;
+        assert_eq!(promoted.second.as_deref(), Some("0a00"));
     }
 }

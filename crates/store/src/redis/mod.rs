@@ -1,241 +1,337 @@
-//! Records on Redis: two scripts over one connection that many calls share.
+//! Redis: one server, the master that Sentinels name, or a cluster; and the way to run scripts on it.
+//!
+//! - `options.rs`, `sentinel.rs`, `cluster.rs`: where the masters are. `dial.rs`, `link.rs`: the connection to one.
+//! - `inspect.rs`, `lineage.rs`: may it be trusted, and does it know what was acknowledged?
+//! - `barrier.rs`: the wait for replicas. `fault.rs`: what an error means. `script.rs`, `records.rs`: what is run.
 
+mod barrier;
+mod cluster;
+mod dial;
 mod fault;
+mod hash_slot;
 mod inspect;
+mod lineage;
 mod link;
-mod scripts;
+mod options;
+mod records;
+mod script;
+mod sentinel;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates, Value};
-use async_trait::async_trait;
-use safeconduct_types::{Clock, OperationId, SecretText};
+use ::redis::{Cmd, Pipeline, RedisError, Value};
+use safeconduct_types::SystemClock;
+use tokio::sync::Notify;
 
-use crate::record::{check_commit, check_read};
-use crate::steady::Steady;
 use crate::trace::traced;
-use crate::{Change, Committed, RecordKey, Records, Slot, Snapshot, StoreError};
+use crate::{Pace, RecordKey, Slot, StoreError};
+use cluster::Cluster;
+use dial::{Dialer, Target, Terms};
 use fault::Fault;
-use link::{Link, Use};
-use scripts::Scripts;
+use lineage::Memory;
+use link::{Link, Up};
+pub use link::{LinkHealth, Use};
+use options::Route;
+pub use options::{Durability, RedisOptions, RedisServers};
+pub use records::RedisRecords;
+pub use script::{Arg, Reply, Script};
+use sentinel::Sentinels;
 
-/// Calls that may be queued on the connection; the client's own 50 makes a burst wait in line twice.
-const PIPELINE: usize = 1024;
+/// How often one call follows a slot to another server.
+const MOVES: u8 = 4;
 
-/// How to reach a Redis and what to ask of it.
-///
-/// The ACL user needs, on all keys: `eval`, `evalsha`, `script|load`, `mget`, `set`, `time`, `info`, `ping`, and
-/// if possible `config|get`.
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
-    pub url: SecretText,
-    /// Certificates (PEM) that may have signed the server's; the system's if `None`. Only with `rediss://`.
-    pub ca_file: Option<PathBuf>,
-    /// Longest time to connect, sign in and check the server.
-    pub connect_timeout: Duration,
-    /// Longest time for a call, its one repeat on a new connection included.
-    pub reply_timeout: Duration,
-    /// Write even to a server that evicts or persists nothing.
-    pub allow_unsafe: bool,
-    /// Decides the time instead of the server's clock. For tests.
-    pub clock: Option<Arc<dyn Clock>>,
-}
+/// How long to wait before a call whose keys are on two servers is tried again.
+const BETWEEN: Duration = Duration::from_millis(20);
 
-impl RedisOptions {
-    /// The defaults for this URL: 1 s to connect, 2 s for a call, safe.
-    pub fn new(url: SecretText) -> Self {
-        Self {
-            url,
-            ca_file: None,
-            connect_timeout: Duration::from_secs(1),
-            reply_timeout: Duration::from_secs(2),
-            allow_unsafe: false,
-            clock: None,
-        }
-    }
-}
+/// The tag of the store's own keys where all slots are on one server.
+const TAG: &str = "safeconduct";
 
-/// Records on one Redis server.
+/// A Redis, and the way to run scripts on it. Cheap to clone.
 ///
 /// A lost connection is mended in the background; calls that come meanwhile wait for the first attempt, and once
-/// that has failed they fail at once until the server is back. Reads are served by a server that is not safe to
-/// write to; commits are not.
-pub struct RedisRecords {
-    link: Link,
-    scripts: Scripts,
-    steady: Steady,
+/// that has failed they fail at once until there is a master again. Reads are served by a server that is not safe to
+/// write to; writes are not.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+struct Inner {
+    masters: Masters,
+    terms: Arc<Terms>,
     reply_timeout: Duration,
-    clock: Option<Arc<dyn Clock>>,
 }
 
-impl RedisRecords {
-    /// Connects, checks the server, and keeps the connection from then on. Fails if the first attempt does.
+enum Masters {
+    One(Arc<Link>),
+    Cluster(Cluster),
+}
+
+impl RedisStore {
+    /// Connects, checks the servers, and keeps the connections from then on. Fails if the first attempt does.
     pub async fn connect(options: RedisOptions) -> Result<Self, StoreError> {
-        let dialer = Dialer {
-            client: client(&options).await?,
-            timeout: options.connect_timeout,
+        let route = Route::of(&options).await?;
+        let pace = options.clock.clone().map_or_else(|| Pace::new(Arc::new(SystemClock)), Pace::forced);
+        let terms = Arc::new(Terms {
+            connect_timeout: options.connect_timeout,
+            durability: options.durability,
+            recovery_hold: options.recovery_hold,
+            hold_after_restart: options.hold_after_restart,
             allow_unsafe: options.allow_unsafe,
+            clock: options.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            pace,
+            memory: Memory::default(),
+        });
+        let one = async |target, reach| {
+            let dialer = Dialer::new(target, reach, Some(TAG.to_owned()), Arc::clone(&terms));
+            let link = Arc::new(Link::start(dialer, Arc::new(Notify::new())));
+            link.get(Use::Read).await?;
+            Ok::<_, StoreError>(Masters::One(link))
         };
-        Ok(Self {
-            link: Link::open(dialer).await?,
-            scripts: Scripts::new(),
-            steady: Steady::new(),
-            reply_timeout: options.reply_timeout,
-            clock: options.clock,
-        })
+        let masters = match route {
+            Route::Standalone(address, reach) => one(Target::Fixed(address), reach).await?,
+            Route::Sentinel { sentinels, to_sentinels, master, to_master } => {
+                let sentinels = Sentinels { addresses: sentinels, reach: to_sentinels, master };
+                one(Target::Sentinels(sentinels), to_master).await?
+            }
+            Route::Cluster(seeds, reach) => Masters::Cluster(Cluster::open(seeds, reach, Arc::clone(&terms)).await?),
+        };
+        Ok(Self(Arc::new(Inner { masters, terms, reply_timeout: options.reply_timeout })))
     }
 
-    /// Runs a script, once more if the connection broke: both scripts may run twice.
-    async fn run(&self, script: &::redis::ScriptInvocation<'_>, purpose: Use) -> Result<Value, StoreError> {
-        // On which connection it was last sent, and whether an attempt may have been carried out unseen.
-        let mut sent_on = None;
-        let mut in_doubt = false;
-        let call = async {
-            let mut repeat = true;
-            loop {
-                let mut up = self.link.get(purpose).await?;
-                sent_on = Some(up.generation);
-                let error = match script.invoke_async(&mut up.connection).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                };
-                let why = match Fault::of(&error) {
-                    Fault::Refused(error) => return Err(error),
-                    Fault::Demoted(why) => why,
-                    Fault::Lost(why) => {
-                        in_doubt = true;
-                        why
-                    }
-                };
-                self.link.lost(up.generation, &why);
-                sent_on = None;
-                if !std::mem::take(&mut repeat) {
-                    return Err(why);
-                }
+    /// Runs a script on the master of `slot`, whose keys these are (a script without keys will not find its way in a
+    /// cluster). It is sent once more if the connection broke, so a script that writes must be idempotent.
+    ///
+    /// [`Use::Write`] is answered when it is as durable as the options ask for. It is refused by a server that is
+    /// unsafe or held back, and [`StoreError::Unanswered`] if it may have been done.
+    pub async fn run(
+        &self,
+        slot: &Slot,
+        script: &Script,
+        keys: &[RecordKey],
+        args: &[Arg<'_>],
+        purpose: Use,
+    ) -> Result<Reply, StoreError> {
+        traced("redis", script.name(), keys.len(), self.call(slot, script, keys, args, purpose)).await
+    }
+
+    /// The estimate of the store's clock.
+    pub fn pace(&self) -> &Pace {
+        &self.0.terms.pace
+    }
+
+    /// A short name of the history that the slot's master writes; another one after a fail-over or a restart. Empty
+    /// while no master of the slot has ever been reached.
+    pub fn epoch(&self, slot: &Slot) -> String {
+        self.0.link(slot).map(|link| link.epoch()).unwrap_or_default()
+    }
+
+    /// Whether all masters answer and would take a write.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let every = async {
+            let mut pings = tokio::task::JoinSet::new();
+            for link in self.0.links() {
+                pings.spawn(async move { link.ping().await });
             }
+            let mut first = Ok(());
+            while let Some(answer) = pings.join_next().await {
+                first = first.and(answer.unwrap_or_else(|_| Err(StoreError::Unavailable("a check broke off".into()))));
+            }
+            first
         };
-        let error = match tokio::time::timeout(self.reply_timeout, call).await {
-            Ok(Ok(answer)) => return Ok(answer),
+        let bounded =
+            async { tokio::time::timeout(self.0.reply_timeout, every).await.unwrap_or_else(|_| Err(timed_out())) };
+        traced("redis", "ping", 0, bounded).await
+    }
+
+    /// How the link to each master fares; in a cluster, those of the present map.
+    pub fn health(&self) -> Vec<LinkHealth> {
+        self.0.links().iter().map(|link| link.health()).collect()
+    }
+
+    /// As `run`, without a span.
+    async fn call(
+        &self,
+        slot: &Slot,
+        script: &Script,
+        keys: &[RecordKey],
+        args: &[Arg<'_>],
+        purpose: Use,
+    ) -> Result<Reply, StoreError> {
+        let mut call = Call { inner: &self.0, slot, script, keys, args, purpose, sent_on: None, in_doubt: false };
+        let error = match tokio::time::timeout(self.0.reply_timeout, call.answer()).await {
+            Ok(Ok(answer)) => return Reply::from_value(answer),
             Ok(Err(error)) => error,
             Err(_) => {
-                let why = StoreError::Unavailable("no reply within the reply time-out".into());
-                if let Some(generation) = sent_on {
-                    in_doubt = true;
-                    self.link.lost(generation, &why);
+                let why = timed_out();
+                if let Some((link, generation)) = call.sent_on.take() {
+                    call.in_doubt = true;
+                    link.lost(generation, &why);
                 }
                 why
             }
         };
-        if let StoreError::Unavailable(why) = error {
-            let unseen = in_doubt && purpose == Use::Write;
-            return Err(if unseen { StoreError::Unanswered(why) } else { StoreError::Unavailable(why) });
-        }
-        Err(error)
+        Err(match error {
+            StoreError::Unavailable(why) if call.in_doubt && purpose == Use::Write => StoreError::Unanswered(why),
+            other => other,
+        })
     }
 
     #[cfg(test)]
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
+    pub(crate) fn only_link(&self) -> Arc<Link> {
+        self.0.links().remove(0)
     }
 }
 
-impl fmt::Debug for RedisRecords {
+impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisRecords").finish_non_exhaustive()
+        f.debug_struct("RedisStore").finish_non_exhaustive()
     }
 }
 
-#[async_trait]
-impl Records for RedisRecords {
-    async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        traced("redis", "read", keys.len(), async {
-            check_read(slot, keys)?;
-            let script = self.scripts.read(keys, self.clock.as_deref());
-            scripts::snapshot(self.run(&script, Use::Read).await?, keys.len(), &self.steady)
-        })
-        .await
-    }
-
-    async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError> {
-        traced("redis", "commit", changes.len(), async {
-            check_commit(slot, changes)?;
-            let script = self.scripts.commit(operation, changes, self.clock.as_deref(), &self.steady);
-            scripts::committed(self.run(&script, Use::Write).await?, &self.steady)
-        })
-        .await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        traced("redis", "ping", 0, self.link.ping(self.reply_timeout)).await
-    }
-}
-
-async fn client(options: &RedisOptions) -> Result<Client, StoreError> {
-    let invalid = |why: &'static str| StoreError::Invalid(why.into());
-    let url = options.url.expose();
-    if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-        return Err(invalid("the url of Redis begins with redis:// or rediss://"));
-    }
-    if url.contains('#') {
-        return Err(invalid("the url of Redis has no fragment; a `#` in the password is written %23"));
-    }
-    // The client's own error could quote the URL.
-    let info = url.into_connection_info().map_err(|_| invalid("the url of Redis cannot be read"))?;
-    let tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    if tls {
-        // Errs if the process has chosen a provider already, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
-    match &options.ca_file {
-        Some(_) if !tls => Err(invalid("a ca_file needs a rediss:// url")),
-        Some(path) => {
-            let pem = tokio::fs::read(path)
-                .await
-                .map_err(|error| StoreError::Invalid(format!("cannot read the ca_file: {error}").into()))?;
-            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem) })
-                .map_err(|_| invalid("the ca_file holds no PEM certificate"))
+impl Inner {
+    fn link(&self, slot: &Slot) -> Result<Arc<Link>, StoreError> {
+        match &self.masters {
+            Masters::One(link) => Ok(Arc::clone(link)),
+            Masters::Cluster(cluster) => cluster.link(slot),
         }
-        None => Client::open(info).map_err(|_| invalid("the url of Redis cannot be used")),
+    }
+
+    fn links(&self) -> Vec<Arc<Link>> {
+        match &self.masters {
+            Masters::One(link) => vec![Arc::clone(link)],
+            Masters::Cluster(cluster) => cluster.links(),
+        }
     }
 }
 
-/// Makes connections that have been checked.
-#[derive(Clone)]
-pub(crate) struct Dialer {
-    client: Client,
-    timeout: Duration,
-    allow_unsafe: bool,
+/// One call and its repeats.
+struct Call<'a> {
+    inner: &'a Inner,
+    slot: &'a Slot,
+    script: &'a Script,
+    keys: &'a [RecordKey],
+    args: &'a [Arg<'a>],
+    purpose: Use,
+    /// On which connection it was last sent, if its answer has not come.
+    sent_on: Option<(Arc<Link>, u64)>,
+    /// Whether an attempt may have been carried out unseen.
+    in_doubt: bool,
 }
 
-impl Dialer {
-    /// A connection, and what makes its server unsafe to write to.
-    async fn dial(&self) -> Result<(MultiplexedConnection, Option<StoreError>), StoreError> {
-        // Our own time-outs cover whole calls.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(PIPELINE);
-        let dial = async {
-            let mut connection = self
-                .client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map_err(|error| StoreError::from(Fault::of(&error)))?;
-            let hazard = self.inspect(&mut connection).await?;
-            Ok((connection, hazard))
+impl Call<'_> {
+    async fn answer(&mut self) -> Result<Value, StoreError> {
+        let command = self.script.call(self.keys, self.args);
+        let mut repeat = true;
+        let mut moves = MOVES;
+        let mut detour = None;
+        loop {
+            let (link, ask) = match detour.take() {
+                Some(link) => (link, true),
+                None => (self.inner.link(self.slot)?, false),
+            };
+            let up = link.get(self.purpose).await?;
+            let fault = match self.attempt(&link, &up, &command, ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match (fault, &self.inner.masters) {
+                (Fault::Demoted(why) | Fault::Lost(why), masters) => {
+                    link.lost(up.generation, &why);
+                    if let Masters::Cluster(cluster) = masters {
+                        cluster.doubt();
+                    }
+                    if !std::mem::take(&mut repeat) {
+                        return Err(why);
+                    }
+                }
+                (Fault::Moved(to), Masters::Cluster(cluster)) if moves > 0 => {
+                    moves -= 1;
+                    cluster.moved(self.slot, &to.beside(&up.address)).await?;
+                }
+                (Fault::Ask(to), Masters::Cluster(cluster)) if moves > 0 => {
+                    moves -= 1;
+                    detour = Some(cluster.newcomer(&to.beside(&up.address)));
+                }
+                // Bounded by the reply time-out: a slot is moved in moments.
+                (Fault::Between, Masters::Cluster(_)) => tokio::time::sleep(BETWEEN).await,
+                (Fault::Masterless(why), Masters::Cluster(cluster)) => {
+                    cluster.doubt();
+                    return Err(why);
+                }
+                (fault, _) => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// Sends the call once and waits for the answer, and for replicas if it needs them.
+    async fn attempt(&mut self, link: &Arc<Link>, up: &Up, command: &Cmd, ask: bool) -> Result<Value, Fault> {
+        let mut connection = up.connection.clone();
+        self.sent_on = Some((Arc::clone(link), up.generation));
+        let answer = if ask {
+            self.asking(&mut connection, command).await
+        } else {
+            let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
+            if answer.as_ref().is_err_and(is_unknown) {
+                let command = self.script.teach(self.keys, self.args);
+                connection.send_packed_command(&command).await.and_then(Value::extract_error)
+            } else {
+                answer
+            }
         };
-        tokio::time::timeout(self.timeout, dial)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("no connection within the connect time-out".into())))
+        self.sent_on = None;
+        let answer = answer.map_err(|error| {
+            let fault = Fault::of(&error);
+            self.in_doubt |= matches!(fault, Fault::Lost(_));
+            fault
+        })?;
+        if self.purpose == Use::Write
+            && let Some(barrier) = &up.barrier
+        {
+            self.in_doubt = true;
+            barrier.pass().await?;
+        }
+        Ok(answer)
     }
 
-    async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<Option<StoreError>, StoreError> {
-        let hazard = inspect::inspect(connection).await?;
-        Ok(if self.allow_unsafe { None } else { hazard })
+    /// The same for a slot that is on its way to this server.
+    async fn asking(
+        &self,
+        connection: &mut ::redis::aio::MultiplexedConnection,
+        command: &Cmd,
+    ) -> Result<Value, RedisError> {
+        let replicas = match self.inner.terms.durability {
+            Durability::Replicated { replicas, timeout } if self.purpose == Use::Write => Some((replicas, timeout)),
+            Durability::Replicated { .. } | Durability::Local => None,
+        };
+        let all = |command: &Cmd| {
+            let mut all = Pipeline::new();
+            all.cmd("ASKING").ignore().add_command(command.clone());
+            if let Some((replicas, timeout)) = replicas {
+                // The server has no slot yet, and so no key to write for a barrier: everything behind waits as well.
+                all.cmd("WAIT").arg(replicas).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
+            }
+            all
+        };
+        let mut answer: Result<Vec<Value>, _> = all(command).query_async(connection).await;
+        if answer.as_ref().is_err_and(is_unknown) {
+            answer = all(&self.script.teach(self.keys, self.args)).query_async(connection).await;
+        }
+        let mut answer = answer?.into_iter();
+        let (value, reached) = (answer.next().unwrap_or_default(), answer.next());
+        match (replicas, reached) {
+            (Some((replicas, _)), Some(Value::Int(reached))) if reached < i64::from(replicas) => {
+                Err(std::io::Error::other("replicas did not acknowledge a write in time").into())
+            }
+            _ => Ok(value),
+        }
     }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}
+
+fn timed_out() -> StoreError {
+    StoreError::Unavailable("no reply within the reply time-out".into())
 }

@@ -1,16 +1,14 @@
--- Reads records of one slot, and the time at which they were read.
+-- Reads records of one slot, and the time at which they were read. Begins with `envelope.lua`.
 --
--- KEYS    the records, all with one hash tag.
--- ARGV[1] the time in milliseconds, for tests; empty: the server's own.
--- result  {time in milliseconds, then per key its bytes or false}. Who asks decides what has expired by then.
+-- KEYS       the records, all with one hash tag.
+-- ARGV[1, 2] the bounds of the time, in microseconds.
+-- result     {the time within the bounds, what the clock says, then per key its bytes or false}, the times in
+--            microseconds. Who asks decides what has expired by then.
 --
 -- Why a script: the time and all the records must be of one moment and of one machine; two commands could be
 -- answered either side of a write, or of a fail-over.
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now, told = moment(ARGV[1], ARGV[2])
 local answer = redis.call('MGET', unpack(KEYS))
+table.insert(answer, 1, told)
 table.insert(answer, 1, now)
 return answer

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use safeconduct_types::Timestamp;
 
 use super::{Bench, START, at};
-use crate::{CLOCK_STEP, Change, Committed, Expected, GRACE, MAX_RECORDS, MAX_VALUE, REVISIONS, Write};
+use crate::{Committed, Ends, Expected, GRACE, MAX_RECORDS, MAX_VALUE, REVISIONS, Write};
 
 /// Runs each function on each store, as tests named after both.
 macro_rules! on_every_store {
@@ -24,6 +24,11 @@ macro_rules! on_every_store {
                 super::$test(super::Bench::redis().await).await;
             })*
         }
+        /// Runs all of them, each on a bench of its own.
+        pub(super) async fn all(bench: impl AsyncFn() -> Bench) {
+            $(println!("{}", stringify!($test));
+            $test(bench().await).await;)*
+        }
     };
 }
 
@@ -38,8 +43,12 @@ on_every_store! {
     a_forgotten_repeat_conflicts,
     a_deleted_record_is_absent_and_can_be_created_again,
     the_clock_that_is_passed_decides_expiry,
-    a_clock_that_steps_back_a_little_brings_nothing_back,
-    a_clock_that_was_mended_is_believed,
+    a_clock_that_was_mended_in_time_brings_back_what_it_hid,
+    a_record_says_when_it_was_written,
+    a_length_counts_from_when_the_record_was_written,
+    a_kept_record_is_expected_and_nothing_else,
+    a_kept_record_neither_remembers_nor_recalls_the_operation,
+    a_commit_that_only_keeps_asks,
     an_expired_record_can_be_created_again,
     no_increment_is_lost_among_200_at_once,
     a_large_value_is_kept_whole,
@@ -179,19 +188,7 @@ async fn the_clock_that_is_passed_decides_expiry(bench: Bench) {
     assert_eq!(expired, Committed::Conflict, "an expired record is not there to be changed");
 }
 
-async fn a_clock_that_steps_back_a_little_brings_nothing_back(bench: Bench) {
-    let first = bench.operation();
-    let end = START.after(Duration::from_secs(30));
-    assert_eq!(bench.commit(first, &[bench.put("a", Expected::Absent, "one", Some(end))]).await, Committed::Done);
-    bench.clock.set(end);
-    assert_eq!(bench.value("a").await, None);
-    bench.clock.set(end.before(CLOCK_STEP));
-    assert_eq!(bench.value("a").await, None);
-    let gone = bench.commit(bench.operation(), &[bench.put("a", at(first), "two", None)]).await;
-    assert_eq!(gone, Committed::Conflict);
-}
-
-async fn a_clock_that_was_mended_is_believed(bench: Bench) {
+async fn a_clock_that_was_mended_in_time_brings_back_what_it_hid(bench: Bench) {
     let end = START.after(Duration::from_secs(30));
     let first = bench.operation();
     assert_eq!(bench.commit(first, &[bench.put("a", Expected::Absent, "one", Some(end))]).await, Committed::Done);
@@ -204,6 +201,86 @@ async fn a_clock_that_was_mended_is_believed(bench: Bench) {
     assert_eq!(bench.value("a").await.as_deref(), Some("one"));
     let next = bench.commit(bench.operation(), &[bench.put("a", at(first), "two", Some(end))]).await;
     assert_eq!(next, Committed::Done);
+}
+
+async fn a_record_says_when_it_was_written(bench: Bench) {
+    let (first, second, third) = (bench.operation(), bench.operation(), bench.operation());
+    assert_eq!(bench.commit(first, &[bench.put("a", Expected::Absent, "one", None)]).await, Committed::Done);
+    assert_eq!(bench.get("a").await.unwrap().written, START);
+    let later = START.after(Duration::from_millis(1234));
+    bench.clock.set(later);
+    assert_eq!(bench.get("a").await.unwrap().written, START);
+    assert_eq!(bench.commit(second, &[bench.put("a", at(first), "two", None)]).await, Committed::Done);
+    assert_eq!(bench.get("a").await.unwrap().written, later);
+    let given = START.before(Duration::from_millis(77));
+    let write = Write::Put { value: Bytes::from("three"), ends: Ends::Never, written: Some(given) };
+    assert_eq!(bench.commit(third, &[bench.write("a", at(second), write)]).await, Committed::Done);
+    assert_eq!(bench.get("a").await.unwrap().written, given);
+}
+
+async fn a_length_counts_from_when_the_record_was_written(bench: Bench) {
+    let (given, second) = (START.before(Duration::from_secs(20)), Duration::from_secs(1));
+    let dated = |lives| Write::Put { value: Bytes::from("x"), ends: Ends::After(lives), written: Some(given) };
+    let changes = [
+        bench.write("now", Expected::Absent, Write::put("x", Ends::After(30 * second))),
+        bench.write("given", Expected::Absent, dated(30 * second)),
+        bench.write("over", Expected::Absent, dated(20 * second)),
+        bench.write("ever", Expected::Absent, Write::put("x", Ends::After(Duration::MAX))),
+        bench.write("never", Expected::Absent, Write::put("x", Ends::After(Duration::ZERO))),
+    ];
+    assert_eq!(bench.commit(bench.operation(), &changes).await, Committed::Done);
+    assert_eq!(bench.get("now").await.unwrap().expires, Some(START.after(30 * second)));
+    assert_eq!(bench.get("given").await.unwrap().expires, Some(START.after(10 * second)));
+    assert_eq!((bench.get("over").await, bench.get("never").await), (None, None));
+    bench.clock.set(START.after(10 * second));
+    assert_eq!((bench.get("given").await, bench.get("now").await.is_some()), (None, true));
+    bench.clock.set(START.after(30 * second));
+    assert_eq!((bench.get("now").await, bench.get("ever").await.is_some()), (None, true));
+}
+
+async fn a_kept_record_is_expected_and_nothing_else(bench: Bench) {
+    let (first, second) = (bench.operation(), bench.operation());
+    assert_eq!(bench.commit(first, &[bench.put("kept", Expected::Absent, "one", None)]).await, Committed::Done);
+    let before = bench.get("kept").await;
+    let changes = |kept| {
+        [bench.keep("kept", kept), bench.keep("none", Expected::Absent), bench.put("a", Expected::Absent, "x", None)]
+    };
+    for kept in [Expected::Absent, at(second)] {
+        assert_eq!(bench.commit(second, &changes(kept)).await, Committed::Conflict);
+        assert_eq!(bench.value("a").await, None);
+    }
+    bench.clock.set(START.after(Duration::from_secs(1)));
+    assert_eq!(bench.commit(second, &changes(at(first))).await, Committed::Done);
+    assert_eq!(bench.value("a").await.as_deref(), Some("x"));
+    assert_eq!((bench.get("kept").await, bench.get("none").await), (before, None));
+}
+
+async fn a_kept_record_neither_remembers_nor_recalls_the_operation(bench: Bench) {
+    let (first, second, third) = (bench.operation(), bench.operation(), bench.operation());
+    assert_eq!(bench.commit(first, &[bench.put("kept", Expected::Absent, "one", None)]).await, Committed::Done);
+    // What `first` has written is only expected now: that is no repeat.
+    let changes = [bench.keep("kept", at(first)), bench.put("a", Expected::Absent, "x", None)];
+    assert_eq!(bench.commit(first, &changes).await, Committed::Done);
+    assert_eq!(bench.value("a").await.as_deref(), Some("x"));
+    // The record that is written recalls a repeat, whatever has become of the one that is kept.
+    let changes = [bench.keep("kept", at(first)), bench.put("b", Expected::Absent, "x", None)];
+    assert_eq!(bench.commit(second, &changes).await, Committed::Done);
+    assert_eq!(bench.commit(third, &[bench.put("kept", at(first), "two", None)]).await, Committed::Done);
+    assert_eq!(bench.commit(second, &changes).await, Committed::Done);
+    assert_eq!(bench.commit(second, &[bench.keep("kept", at(first))]).await, Committed::Conflict);
+}
+
+async fn a_commit_that_only_keeps_asks(bench: Bench) {
+    let first = bench.operation();
+    assert_eq!(bench.commit(first, &[bench.put("a", Expected::Absent, "one", None)]).await, Committed::Done);
+    let ask = bench.operation();
+    for _ in 0..2 {
+        assert_eq!(
+            bench.commit(ask, &[bench.keep("a", at(first)), bench.keep("b", Expected::Absent)]).await,
+            Committed::Done
+        );
+        assert_eq!(bench.commit(ask, &[bench.keep("a", Expected::Absent)]).await, Committed::Conflict);
+    }
 }
 
 async fn an_expired_record_can_be_created_again(bench: Bench) {
@@ -253,8 +330,7 @@ async fn no_increment_is_lost_among_200_at_once(bench: Bench) {
 
 async fn a_large_value_is_kept_whole(bench: Bench) {
     let value: Bytes = (0..MAX_VALUE).map(|n| u8::try_from(n % 251).unwrap()).collect();
-    let put =
-        |value| Change { key: bench.key("a"), expected: Expected::Absent, write: Write::Put { value, expires: None } };
+    let put = |value: Bytes| bench.write("a", Expected::Absent, Write::put(value, Ends::Never));
     assert_eq!(bench.commit(bench.operation(), &[put(value.clone())]).await, Committed::Done);
     assert!(bench.get("a").await.unwrap().value == value, "the value came back changed");
     let longer = bench.try_commit(bench.operation(), &[put([&value[..], b"x"].concat().into())]).await;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, StorageBackend};
-use safeconduct_types::SystemClock;
+use safeconduct_types::{Secret, SystemClock};
 
 use super::{Bench, Ground, START, operation};
 use crate::embedded::{Opener, RECORDS};
-use crate::{Committed, EmbeddedRecords, Expected, GRACE, Records, StoreError};
+use crate::{Committed, EmbeddedStore, Expected, GRACE, Records, StoreError, StoreKeyer};
 
 /// A file on a disk with a limit, whose fsyncs are counted.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ async fn on_small_disk() -> (Bench, Limits) {
         let file = FileBackend::new(File::options().read(true).write(true).open(&path)?)?;
         Database::builder().create_with_backend(SmallDisk { file, limit: limit.clone(), syncs: syncs.clone() })
     });
-    bench.store = Some(Arc::new(EmbeddedRecords::open_with(opener, bench.clock.clone()).await.unwrap()));
+    bench.store = Some(Arc::new(EmbeddedStore::open_with(opener, bench.clock.clone()).await.unwrap()));
     (bench, limits)
 }
 
 fn path(bench: &Bench) -> PathBuf {
     match &bench.ground {
         Ground::File(folder) => folder.path().join("records"),
-        Ground::Server(_) => unreachable!("a bench on a file"),
+        Ground::Server(_) | Ground::Sentinel(_) | Ground::Cluster(_) => unreachable!("a bench on a file"),
     }
 }
 
@@ -169,7 +169,7 @@ fn rows(path: &Path) -> u64 {
 #[tokio::test]
 async fn a_second_opening_is_told_that_the_file_is_in_use() {
     let bench = Bench::embedded().await;
-    let error = EmbeddedRecords::open(path(&bench), bench.clock.clone()).await.unwrap_err();
+    let error = EmbeddedStore::open(path(&bench), bench.clock.clone()).await.unwrap_err();
     assert!(error.to_string().contains("another process has the file of the store open"), "{error}");
     assert_eq!(error.name(), "unavailable");
     bench.store().ping().await.unwrap();
@@ -181,7 +181,7 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let path = folder.path().join("records");
     let text = b"not a database\n".repeat(1000);
     std::fs::write(&path, &text).unwrap();
-    let error = EmbeddedRecords::open(path.clone(), Arc::new(SystemClock)).await.unwrap_err();
+    let error = EmbeddedStore::open(path.clone(), Arc::new(SystemClock)).await.unwrap_err();
     assert_eq!(error.name(), "corrupt", "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), text);
 }
@@ -194,6 +194,11 @@ async fn the_file_is_for_its_owner_only() {
     assert_eq!(std::fs::metadata(path(&bench)).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// A bench whose keys are the same in every process.
+async fn for_two_processes() -> Bench {
+    Bench { keyer: StoreKeyer::new(&Secret::new(vec![7; 32])), ..Bench::embedded().await }
+}
+
 const CHILD_FOLDER: &str = "SAFECONDUCT_STORE_TEST_FOLDER";
 const CHILD: &str = "tests::embedded::child_that_writes_until_it_is_killed";
 
@@ -202,8 +207,8 @@ const CHILD: &str = "tests::embedded::child_that_writes_until_it_is_killed";
 #[ignore = "run by what_was_acknowledged_survives_kill_9"]
 async fn child_that_writes_until_it_is_killed() {
     let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
-    let bench = Arc::new(Bench::embedded().await);
-    let store = EmbeddedRecords::open(Path::new(&folder).join("records"), Arc::new(SystemClock)).await.unwrap();
+    let bench = Arc::new(for_two_processes().await);
+    let store = EmbeddedStore::open(Path::new(&folder).join("records"), Arc::new(SystemClock)).await.unwrap();
     let store = Arc::new(store);
     let next = Arc::new(AtomicU64::new(0));
     let mut writers = tokio::task::JoinSet::new();
@@ -223,7 +228,7 @@ async fn child_that_writes_until_it_is_killed() {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
-    let bench = Bench::embedded().await;
+    let bench = for_two_processes().await;
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([CHILD, "--exact", "--ignored", "--nocapture"])
@@ -244,7 +249,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     child.wait().unwrap();
     assert!(acknowledged.len() >= 500, "the child wrote {} records", acknowledged.len());
-    let store = EmbeddedRecords::open(folder.path().join("records"), Arc::new(SystemClock)).await.unwrap();
+    let store = EmbeddedStore::open(folder.path().join("records"), Arc::new(SystemClock)).await.unwrap();
     for n in acknowledged {
         let key = bench.key(&n.to_string());
         let found = store.read(&bench.slot(), &[key]).await.unwrap().records.remove(0);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use safeconduct_testkit::Redis;
 use safeconduct_types::{OperationId, Timestamp};
 
-use super::{Bench, Ground, RedisServer, START, at, operation};
-use crate::{Change, Committed, Expected, GRACE, Snapshot};
+use super::{Bench, Ground, START, at, operation};
+use crate::{Change, Committed, Ends, Expected, GRACE, Snapshot, Write};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -21,7 +22,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let record = (0..NAMES.len(), prop::option::weighted(0.3, 0_u8..6), prop::option::weighted(0.7, 0_u8..4));
+    let record = (0..NAMES.len(), prop::option::weighted(0.3, 0_u8..6), prop::option::weighted(0.8, 0_u8..8));
     let commit = (prop::collection::vec(record, 1..3), prop::option::weighted(0.3, 0_u8..12))
         .prop_map(|(records, repeat)| Step::Commit { records, repeat });
     // Within the grace: from then on each store collects when it likes, and forgets with it.
@@ -56,14 +57,21 @@ async fn play(bench: &Bench, salt: u64, steps: &[Step]) -> Vec<(Option<Committed
                         }
                         Some(back) => recent(&operations, back).map_or(Expected::Absent, at),
                     };
-                    changes.push(match write {
-                        None => bench.delete(&name(index), expected),
-                        Some(0) => bench.put(&name(index), expected, &n.to_string(), None),
+                    let length = |more: u8| Duration::from_secs(100 * u64::from(more));
+                    let ends = |more: u8| match more {
+                        0 => Ends::Never,
+                        1..4 => Ends::At(found.now.after(length(more - 1))),
+                        _ => Ends::After(length(more - 4)),
+                    };
+                    let written = |more: u8| (more == 6).then(|| found.now.before(length(1)));
+                    let write = match write {
+                        None => Write::Delete,
+                        Some(7) => Write::Keep,
                         Some(more) => {
-                            let end = found.now.after(Duration::from_secs(100 * u64::from(more - 1)));
-                            bench.put(&name(index), expected, &n.to_string(), Some(end))
+                            Write::Put { value: n.to_string().into(), ends: ends(more), written: written(more) }
                         }
-                    });
+                    };
+                    changes.push(bench.write(&name(index), expected, write));
                 }
                 let fresh = operation((salt << 16) + 0x1_0000_0000 + n as u64);
                 let id = repeat.and_then(|back| recent(&operations, back)).unwrap_or(fresh);
@@ -79,7 +87,8 @@ async fn play(bench: &Bench, salt: u64, steps: &[Step]) -> Vec<(Option<Committed
 #[test]
 fn both_stores_give_the_same_answers_to_the_same_history() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "no"], |_| Vec::new());
+    let server = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "no"]);
+    let server = runtime.block_on(server).unwrap();
     let redis = tokio::sync::Mutex::new(runtime.block_on(Bench::on(Ground::Server(server))));
     let salt = std::cell::Cell::new(0);
     TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() })
@@ -88,10 +97,8 @@ fn both_stores_give_the_same_answers_to_the_same_history() {
             let salt = salt.get();
             let (left, right) = runtime.block_on(async {
                 let embedded = Bench::embedded().await;
-                let mut redis = redis.lock().await;
+                let redis = redis.lock().await;
                 redis.clock.set(START);
-                // A connection of its own, as the store remembers the latest time.
-                redis.open().await;
                 (play(&embedded, salt, &steps).await, play(&redis, salt, &steps).await)
             });
             for (n, (left, right)) in left.iter().zip(&right).enumerate() {

@@ -4,20 +4,25 @@ mod conformance;
 mod embedded;
 mod history;
 mod redis;
-mod redis_server;
+mod redis_access;
+mod redis_cluster;
+mod redis_lineage;
+mod redis_replicas;
+mod redis_sentinel;
 mod spans;
+mod transact;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
-use safeconduct_types::{ManualClock, OperationId, Secret, Timestamp};
+use safeconduct_testkit::{Redis, RedisCluster, RedisSentinel};
+use safeconduct_types::{ManualClock, OperationId, Secret, SecretText, Timestamp};
 
 use crate::{
-    Change, Committed, EmbeddedRecords, Expected, Record, RecordKey, Records, Revision, Slot, StoreError, StoreKeyer,
-    Write,
+    Change, Committed, EmbeddedStore, Expected, Record, RecordKey, Records, RedisOptions, RedisRecords, RedisServers,
+    Revision, Slot, StoreError, StoreKeyer, Write,
 };
-use redis_server::RedisServer;
 
 /// A store, what it stands on, and a clock that decides its time.
 struct Bench {
@@ -30,8 +35,13 @@ struct Bench {
 
 enum Ground {
     File(tempfile::TempDir),
-    Server(RedisServer),
+    Server(Redis),
+    Sentinel(Arc<RedisSentinel>),
+    Cluster(Arc<RedisCluster>),
 }
+
+/// Benches that share a ground have keys of their own.
+static BENCHES: AtomicU64 = AtomicU64::new(1);
 
 const START: Timestamp = Timestamp::from_seconds(1_000_000);
 
@@ -41,7 +51,7 @@ impl Bench {
     }
 
     async fn redis() -> Self {
-        Self::on(Ground::Server(RedisServer::start())).await
+        Self::on(Ground::Server(Redis::start().await.unwrap())).await
     }
 
     async fn on(ground: Ground) -> Self {
@@ -49,7 +59,7 @@ impl Bench {
             store: None,
             ground,
             clock: Arc::new(ManualClock::at(START)),
-            keyer: StoreKeyer::new(&Secret::new(vec![7; 32])),
+            keyer: StoreKeyer::new(&Secret::new(BENCHES.fetch_add(1, Ordering::Relaxed).to_be_bytes().repeat(4))),
             operations: AtomicU64::new(1),
         };
         bench.open().await;
@@ -60,19 +70,26 @@ impl Bench {
         let store: Arc<dyn Records> = match &self.ground {
             Ground::File(folder) => {
                 let path = folder.path().join("records");
-                Arc::new(EmbeddedRecords::open(path, self.clock.clone()).await.unwrap())
+                Arc::new(EmbeddedStore::open(path, self.clock.clone()).await.unwrap())
             }
-            Ground::Server(server) => Arc::new(server.connect(Some(self.clock.clone())).await.unwrap()),
+            Ground::Server(server) => self.connect(server_options(server)).await,
+            Ground::Sentinel(set) => self.connect(sentinel_options(set)).await,
+            Ground::Cluster(cluster) => self.connect(cluster_options(cluster)).await,
         };
         self.store = Some(store);
     }
 
-    /// Ends the store, and the server without warning, and starts both again.
+    async fn connect(&self, options: RedisOptions) -> Arc<dyn Records> {
+        let options = RedisOptions { clock: Some(self.clock.clone()), ..options };
+        Arc::new(RedisRecords::connect(options).await.unwrap())
+    }
+
+    /// Ends the store, and a server of its own without warning, and starts both again.
     async fn restart(&mut self) {
         self.store = None;
         if let Ground::Server(server) = &mut self.ground {
-            server.kill();
-            server.restart();
+            server.kill().unwrap();
+            server.restart().await.unwrap();
         }
         self.open().await;
     }
@@ -94,12 +111,19 @@ impl Bench {
     }
 
     fn put(&self, name: &str, expected: Expected, value: &str, expires: Option<Timestamp>) -> Change {
-        let write = Write::Put { value: Bytes::copy_from_slice(value.as_bytes()), expires };
+        self.write(name, expected, Write::put(value.to_owned(), expires))
+    }
+
+    fn keep(&self, name: &str, expected: Expected) -> Change {
+        self.write(name, expected, Write::Keep)
+    }
+
+    fn write(&self, name: &str, expected: Expected, write: Write) -> Change {
         Change { key: self.key(name), expected, write }
     }
 
     fn delete(&self, name: &str, expected: Expected) -> Change {
-        Change { key: self.key(name), expected, write: Write::Delete }
+        self.write(name, expected, Write::Delete)
     }
 
     async fn commit(&self, operation: OperationId, changes: &[Change]) -> Committed {
@@ -117,6 +141,30 @@ impl Bench {
     async fn value(&self, name: &str) -> Option<String> {
         self.get(name).await.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
     }
+}
+
+fn server_options(server: &Redis) -> RedisOptions {
+    patient(RedisOptions::new(SecretText::new(server.url())))
+}
+
+fn sentinel_options(set: &RedisSentinel) -> RedisOptions {
+    patient(RedisOptions::of(RedisServers::Sentinel {
+        addresses: set.addresses(),
+        master: set.name().to_owned(),
+        user: None,
+        password: None,
+        tls: false,
+    }))
+}
+
+fn cluster_options(cluster: &RedisCluster) -> RedisOptions {
+    patient(RedisOptions::of(RedisServers::Cluster { addresses: cluster.addresses() }))
+}
+
+/// Time-outs that a busy machine keeps.
+fn patient(options: RedisOptions) -> RedisOptions {
+    let long = Duration::from_secs(10);
+    RedisOptions { connect_timeout: long, reply_timeout: long, ..options }
 }
 
 fn operation(n: u64) -> OperationId {

@@ -15,7 +15,7 @@ use crate::load::yaml::Node;
 const BUILT_IN: [&str; 3] = ["user_id", "email", "phone"];
 
 pub(super) fn check(r: &mut Reader, read: &Read, used: &BTreeSet<InputName>, attributes: Option<&BTreeSet<String>>) {
-    let Read { connector, spec } = read;
+    let Read { connector, spec, .. } = read;
     let private = connector.sensitivity == Sensitivity::Private;
     if private && connector.identifying().next().is_none() {
         let message = "a private connector needs an input with `identifies: true`, taken from the contact; only what \
@@ -53,7 +53,7 @@ fn in_same(connector: &Connector, name: &InputName) -> bool {
 }
 
 /// Email as the only identifier.
-fn emails(r: &mut Reader, Read { connector, spec }: &Read) {
+fn emails(r: &mut Reader, Read { connector, spec, .. }: &Read) {
     let is_email = |input: &Input| match &input.source {
         Source::ProvenEmail => true,
         Source::ContactAttribute(name) => name.as_str().to_ascii_lowercase().contains("email"),

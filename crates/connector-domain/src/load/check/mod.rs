@@ -3,6 +3,7 @@
 
 mod choices;
 mod inputs;
+pub(super) mod limits;
 mod pattern;
 mod repeats;
 mod request;
@@ -12,6 +13,7 @@ pub(super) use repeats::family;
 
 use std::collections::BTreeSet;
 
+use super::limits::Declared;
 use super::reader::Reader;
 use super::yaml::Node;
 use crate::definition::{Connector, Effect, InputName, Mode};
@@ -23,15 +25,19 @@ use crate::template::Reference;
 pub(super) struct Read {
     pub(super) connector: Connector,
     pub(super) spec: Node,
+    /// Its `limits`, not yet resolved.
+    pub(super) limits: Vec<Declared>,
 }
 
 /// Everything that one definition alone can get wrong. `attributes`: those that the workspace declares, if it does.
 pub(super) fn connector(r: &mut Reader, read: &Read, attributes: Option<&BTreeSet<String>>) {
-    let used = request::check(r, read);
+    let mut used = request::check(r, read);
+    used.extend(limits::used(&read.limits));
     inputs::check(r, read, &used, attributes);
     effect(r, read);
     repeats::alone(r, read);
-    let Read { connector, spec } = read;
+    limits::alone(r, read);
+    let Read { connector, spec, .. } = read;
     if connector.response.mode == Mode::Simple && connector.response.output.depth() > 2 {
         let message =
             "the output has more than two levels; reach the values directly by their path, or declare `mode: task`";
@@ -40,7 +46,7 @@ pub(super) fn connector(r: &mut Reader, read: &Read, attributes: Option<&BTreeSe
 }
 
 /// A repeat of a write is recognised; a read has nothing to recognise.
-fn effect(r: &mut Reader, Read { connector, spec }: &Read) {
+fn effect(r: &mut Reader, Read { connector, spec, .. }: &Read) {
     let same = connector.idempotency.iter().flat_map(|one| &one.same);
     for name in same {
         if !connector.inputs.contains_key(name) {

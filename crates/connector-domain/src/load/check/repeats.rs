@@ -16,7 +16,7 @@ const MOST_ANSWER_OF_WRITE: usize = 64 * 1024;
 const JSON_TYPES: [&str; 6] = ["array", "boolean", "null", "number", "object", "string"];
 
 /// What one definition says of repeats fits together.
-pub(super) fn alone(r: &mut Reader, Read { connector, spec }: &Read) {
+pub(super) fn alone(r: &mut Reader, Read { connector, spec, .. }: &Read) {
     if connector.effect == Effect::Write && connector.response.max_bytes > MOST_ANSWER_OF_WRITE {
         let message = format!(
             "the answer of a write is kept in its record and has at most {MOST_ANSWER_OF_WRITE} bytes; lower \
@@ -52,7 +52,7 @@ pub(in crate::load) fn family(r: &mut Reader, versions: &BTreeMap<Version, Optio
     }
 }
 
-fn agree(r: &mut Reader, first: &Connector, Read { connector, spec }: &Read) {
+fn agree(r: &mut Reader, first: &Connector, Read { connector, spec, .. }: &Read) {
     let version = &first.version;
     if first.effect != connector.effect {
         let message = format!("version {version} has another `effect`; give one of the two another name");

@@ -12,7 +12,7 @@ use crate::template::Reference;
 
 /// Checks the request and answers which inputs appear in it.
 pub(super) fn check(r: &mut Reader, read: &Read) -> BTreeSet<InputName> {
-    let Read { connector, spec } = read;
+    let Read { connector, spec, .. } = read;
     let request = &connector.request;
     let mut used = BTreeSet::new();
 
@@ -147,7 +147,7 @@ fn method(r: &mut Reader, connector: &Connector, place: &Place) {
 }
 
 /// The upstream's key has a place of its own.
-fn key_place(r: &mut Reader, Read { connector, spec }: &Read) {
+fn key_place(r: &mut Reader, Read { connector, spec, .. }: &Read) {
     let Some(key) = connector.idempotency.as_ref().and_then(|one| one.upstream_key.as_ref()) else { return };
     match &key.place {
         KeyPlace::Natural => {}

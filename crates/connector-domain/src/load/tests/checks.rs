@@ -323,7 +323,6 @@ fn what_is_not_executed_is_refused_by_name() {
     for (replace, with) in [
         ("  retry:", "  gone: [inputs.order_id]\n  retry:"),
         ("  retry:", "  policies: []\n  retry:"),
-        ("  retry:", "  limits: []\n  retry:"),
         ("  retry:", "  await: {via: poll}\n  retry:"),
         ("  retry:", "  waive: []\n  retry:"),
         ("  retry:", "  repeatable: true\n  retry:"),
@@ -333,9 +332,8 @@ fn what_is_not_executed_is_refused_by_name() {
         ("    mode: simple\n", "    outcomes: []\n"),
         ("{json: {amount", "{form: {style: brackets}, json: {amount"),
         ("{workspace: acme, name: refund-order", "{stage: draft, workspace: acme, name: refund-order"),
-        ("  timezone:", "  limits: {}\n  timezone:"),
         ("  timezone:", "  hooks: {}\n  timezone:"),
-        ("  timezone:", "  guardrails: {public_writes: false}\n  timezone:"),
+        ("  timezone:", "  guardrails: {writes_need: [confirm]}\n  timezone:"),
         ("max: 50}\n    amount", "max: 50, label: '${item.title}'}\n    amount"),
         ("{static: {header: Authorization", "{oauth2: {}, static: {header: Authorization"),
     ] {
@@ -352,6 +350,7 @@ fn what_is_misspelt_or_twice_is_refused() {
     breaks("kind: Workspace", "kind: Release", &[Code::MissingField]);
     breaks("identifies: true}\n  request", "identifies: yes}\n  request", &[Code::WrongType]);
     breaks("timezone: Europe/Dublin", "timezone: ''", &[Code::BadValue]);
+    breaks("timezone: Europe/Dublin", "timezone: Europe/Dubln", &[Code::BadValue]);
     breaks("timeout: 8s", "timeout: 16s", &[Code::BadValue]);
     breaks("max_age: 30m", "max_age: ", &[Code::WrongType]);
     breaks("attempts: 3", "attempts: 3.0", &[Code::BadValue]);

@@ -22,6 +22,7 @@ pub(crate) async fn tell(site: &Site, teller: &mut Teller) -> Result<(), Failure
     list(site, teller, &ada).await?;
     let refund = refund(site, teller, &ada).await?;
     again(site, teller, &ada, &refund).await?;
+    too_much(site, teller, &ada).await?;
     forged_hash(site, teller).await?;
     foreign_assertion(site, teller).await?;
     foreign_order(site, teller, &ada).await?;
@@ -76,6 +77,18 @@ async fn again(site: &Site, teller: &mut Teller, ada: &str, first: &pb::Executio
     teller.got(&human(&done));
     let same = done.execution_id == first.execution_id && done.output_json == first.output_json;
     teller.check(same && done.replay.is_some(), "the first result again, marked as a replay");
+    teller.check(refunds(site).await? == 1, "the shop still counts one refund");
+    Ok(())
+}
+
+async fn too_much(site: &Site, teller: &mut Teller, ada: &str) -> Result<(), Failure> {
+    teller.step("\"And 40 euros more.\" The shop lets no more than 50 euros a day go out to one person.");
+    teller.sent("Execute refund-order {order_id: ord_a1b2c3, amount: 4000}");
+    let inputs = json!({"order_id": "ord_a1b2c3", "amount": 4000});
+    let answer = execute(&site.agent, ada, "refund-order", &inputs).await;
+    let told = answer.as_ref().err().is_some_and(|status| status.message().contains("3500 of 5000"));
+    refused(teller, answer, "CAP_REACHED");
+    teller.check(told, "it says what is left: 3500 of 5000 cents");
     teller.check(refunds(site).await? == 1, "the shop still counts one refund");
     Ok(())
 }

@@ -1,16 +1,28 @@
 //! From protobuf to domain values, all violations at once, and back.
 
+mod limit;
+mod mark;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::bytes::Bytes;
+use safeconduct_admission_domain::limit::{Charge, Kind};
 use safeconduct_admission_domain::{
-    Admit, BoundsError, Digest, Entry, Execution, Extend, Fingerprint, Key, KeyKind, Keys, Lease, Lookup, Matched,
-    Retention, Sealed, Settle, Settlement, Standing, State, Target, Token,
+    Actual, Admit, BoundsError, Digest, Entry as Listed, Execution, Extend, Fingerprint, Key, KeyKind, Keys, Lease,
+    Lookup, MAX_SINGLE_USE, Matched, Retention, Sealed, Settle, Settlement, SingleUse, Standing, State, Target, Token,
 };
 use safeconduct_proto::admission::v1 as proto;
-use safeconduct_service::wire::{Fields, duration, to_timestamp};
-use safeconduct_types::{ContactId, ExecutionId, OperationId, Reason, Refusal, Timestamp, WorkspaceId};
+use safeconduct_service::wire::{Fields, duration, timestamp, to_timestamp};
+use safeconduct_types::{ContactId, ExecutionId, OperationId, Refusal, Timestamp, WorkspaceId};
 
+use limit::parse_charges;
+pub(crate) use limit::parse_limit;
+pub(crate) use mark::Checks;
+use mark::parse_checks;
+
+/// The longest wait for a duplicate's outcome.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 const MAX_PAGE: usize = 100;
 const DEFAULT_PAGE: usize = 20;
 
@@ -23,6 +35,31 @@ pub(crate) struct Parsed<T> {
     pub(crate) asked: T,
     /// Whether the execution that is asked for belongs to the contact that is named.
     pub(crate) owned: bool,
+    pub(crate) marks: Checks,
+}
+
+/// A question for what is known of a request, and the rates to take if that is nothing.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// None: only marks are checked and rates taken.
+    pub(crate) lookup: Option<Lookup>,
+    pub(crate) charges: Vec<Arc<Charge>>,
+}
+
+/// A request to go ahead.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// With a record, which must be settled.
+    Recorded(Box<Admit>, Duration),
+    /// Without one.
+    Unrecorded(Takes),
+}
+
+/// What a request takes that leaves no record of an execution.
+#[derive(Debug)]
+pub(crate) struct Takes {
+    pub(crate) charges: Vec<Arc<Charge>>,
+    pub(crate) consume: Vec<SingleUse>,
 }
 
 /// A request for a page of the list.
@@ -30,22 +67,17 @@ pub(crate) struct Parsed<T> {
 pub(crate) struct ListPage {
     pub(crate) workspace: WorkspaceId,
     pub(crate) route: String,
-    pub(crate) standings: Vec<Standing>,
+    pub(crate) states: Vec<proto::RecordState>,
     pub(crate) size: usize,
-    pub(crate) after: Option<Entry>,
+    pub(crate) after: Option<Listed>,
 }
 
-pub(crate) fn not_yet(what: &str) -> Refusal {
-    Refusal::new(Reason::Unimplemented, format!("{what}: not served by this version; nothing was admitted or counted"))
-}
-
-pub(crate) fn parse_lookup(from: proto::LookupRequest) -> Result<Parsed<Lookup>, Refusal> {
-    refuse_extras(&[("charges", from.charges.is_empty()), ("marks", from.marks.is_empty())])?;
+pub(crate) fn parse_lookup(from: proto::LookupRequest) -> Result<Parsed<Question>, Refusal> {
     let mut fields = Fields::new();
     let workspace = fields.parse::<WorkspaceId>("workspace_id", &from.workspace_id);
     let operation = fields.parse::<OperationId>("operation_id", &from.operation_id);
     let contact = fields.optional::<ContactId>("contact_id", &from.contact_id);
-    let target = match from.target {
+    let lookup = match from.target {
         Some(proto::lookup_request::Target::Idempotency(asked)) => {
             if from.contact_id.is_empty() {
                 fields.wrong("contact_id", "is required to look for keys");
@@ -57,36 +89,56 @@ pub(crate) fn parse_lookup(from: proto::LookupRequest) -> Result<Parsed<Lookup>,
         Some(proto::lookup_request::Target::ExecutionId(id)) => {
             fields.parse("execution_id", &id).map(Target::Execution)
         }
-        None => {
-            fields.wrong("target", "is required, as rates and marks are not served yet");
-            None
-        }
-    };
+        None => None,
+    }
+    .map(|target| Lookup { target });
+    let charges = parse_charges(&mut fields, from.charges, contact.is_some());
+    if charges.iter().flatten().any(|charge| charge.limit().kind() != Kind::Rate) {
+        fields.wrong("charges", "must be rates");
+    }
+    let marks = parse_checks(&mut fields, &from.marks, workspace.as_ref(), contact.as_ref());
     fields.finish()?;
-    let (Some(workspace), Some(operation), Some(target)) = (workspace, operation, target) else { return missed() };
+    let (Some(workspace), Some(operation)) = (workspace, operation) else { return missed() };
+    let (Some(charges), Some(marks)) = (charges, marks) else { return missed() };
     let route_of = contact.map(|contact| ExecutionId::route_of(&workspace, &contact));
-    let (route, owned) = match &target {
-        Target::Execution(id) => (id.route().to_owned(), route_of.is_none_or(|route| route == id.route())),
-        Target::Keys { .. } => (route_of.unwrap_or_default(), true),
+    let (route, owned) = match &lookup {
+        Some(Lookup { target: Target::Execution(id) }) => {
+            (id.route().to_owned(), route_of.is_none_or(|route| route == id.route()))
+        }
+        Some(Lookup { target: Target::Keys { .. } }) | None => (route_of.unwrap_or_default(), true),
     };
-    Ok(Parsed { workspace, route, operation, asked: Lookup { target }, owned })
+    Ok(Parsed { workspace, route, operation, asked: Question { lookup, charges }, owned, marks })
 }
 
-pub(crate) fn parse_admit(from: proto::AdmitRequest) -> Result<Parsed<Admit>, Refusal> {
-    refuse_extras(&[
-        ("charges", from.charges.is_empty()),
-        ("marks", from.marks.is_empty()),
-        ("consume", from.consume.is_empty()),
-        ("wait", from.wait.is_none_or(|wait| duration(&wait) == Some(Duration::ZERO))),
-    ])?;
+pub(crate) fn parse_admit(from: proto::AdmitRequest) -> Result<Parsed<Entry>, Refusal> {
     let mut fields = Fields::new();
     let workspace = fields.parse::<WorkspaceId>("workspace_id", &from.workspace_id);
-    let contact = fields.parse::<ContactId>("contact_id", &from.contact_id);
+    let contact = fields.optional::<ContactId>("contact_id", &from.contact_id);
     let operation = fields.parse::<OperationId>("operation_id", &from.operation_id);
+    let charges = parse_charges(&mut fields, from.charges, contact.is_some());
+    let consume = parse_consume(&mut fields, &from.consume);
+    let marks = parse_checks(&mut fields, &from.marks, workspace.as_ref(), contact.as_ref());
+    let wait = from.wait.as_ref().map_or(Some(Duration::ZERO), duration).filter(|wait| *wait <= MAX_WAIT);
+    if wait.is_none() {
+        fields.wrong("wait", "must be between 0 and 15 s");
+    }
+    let Some(idempotency) = from.idempotency else {
+        if from.contact_id.is_empty() && !from.consume.is_empty() {
+            fields.wrong("contact_id", "is required to use something up");
+        }
+        fields.finish()?;
+        let (Some(workspace), Some(operation)) = (workspace, operation) else { return missed() };
+        let (Some(charges), Some(consume), Some(marks)) = (charges, consume, marks) else { return missed() };
+        let route = contact.map(|contact| ExecutionId::route_of(&workspace, &contact)).unwrap_or_default();
+        let asked = Entry::Unrecorded(Takes { charges, consume });
+        return Ok(Parsed { workspace, route, operation, asked, owned: true, marks });
+    };
+    if from.contact_id.is_empty() {
+        fields.wrong("contact_id", "is required");
+    }
     let execution = fields.parse::<ExecutionId>("execution_id", &from.execution_id);
     let resume = fields.optional::<ExecutionId>("resume_execution_id", &from.resume_execution_id);
-    let intent = bounded(&mut fields, "intent", Sealed::parse(from.intent.into()));
-    let idempotency = fields.required("idempotency", from.idempotency).unwrap_or_default();
+    let intent = bounded(&mut fields, "intent", Sealed::parse(from.intent));
     let keys = parse_keys(&mut fields, &idempotency);
     let fingerprint = parse_fingerprint(&mut fields, &idempotency.fingerprint);
     let retain = match &idempotency.retain {
@@ -116,29 +168,64 @@ pub(crate) fn parse_admit(from: proto::AdmitRequest) -> Result<Parsed<Admit>, Re
         return missed();
     };
     let (Some(keys), Some(retain), Some(lease), Some(intent)) = (keys, retain, lease, intent) else { return missed() };
-    let asked = Admit { execution, operation, keys, fingerprint, retain, lease, intent, resume };
-    Ok(Parsed { workspace, route, operation, asked, owned: true })
+    let (Some(charges), Some(consume), Some(marks), Some(wait)) = (charges, consume, marks, wait) else {
+        return missed();
+    };
+    let asked = Admit {
+        execution,
+        operation,
+        keys,
+        fingerprint,
+        retain,
+        lease,
+        intent,
+        resume,
+        charges,
+        consume,
+        epoch: Box::default(),
+        listed: true,
+    };
+    let asked = Entry::Recorded(Box::new(asked), wait);
+    Ok(Parsed { workspace, route, operation, asked, owned: true, marks })
+}
+
+fn parse_consume(fields: &mut Fields, from: &[proto::SingleUse]) -> Option<Vec<SingleUse>> {
+    if from.len() > MAX_SINGLE_USE {
+        fields.wrong("consume", "must be at most 4");
+        return None;
+    }
+    let mut all: Vec<SingleUse> = Vec::with_capacity(from.len());
+    for (place, one) in from.iter().enumerate() {
+        let digest = bounded(fields, &format!("consume[{place}].digest"), Digest::parse(&one.digest))?;
+        let Some(expires) = one.expire_time.as_ref().and_then(timestamp) else {
+            fields.wrong(&format!("consume[{place}].expire_time"), "is required");
+            return None;
+        };
+        if all.iter().any(|other| other.digest == digest) {
+            fields.wrong("consume", "must not name anything twice");
+            return None;
+        }
+        all.push(SingleUse { digest, expires });
+    }
+    Some(all)
 }
 
 pub(crate) fn parse_extend(from: proto::ExtendRequest) -> Result<Parsed<Extend>, Refusal> {
-    refuse_extras(&[("charges", from.charges.is_empty()), ("marks", from.marks.is_empty())])?;
     let mut fields = Fields::new();
     let held = parse_held(&mut fields, &from.workspace_id, &from.contact_id, &from.execution_id, &from.operation_id);
     let lease = from.lease.and_then(|length| length_of(&mut fields, "lease", &length, Lease::parse));
-    let checkpoint = from.checkpoint.and_then(|bytes| bounded(&mut fields, "checkpoint", Sealed::parse(bytes.into())));
+    let checkpoint = from.checkpoint.and_then(|bytes| bounded(&mut fields, "checkpoint", Sealed::parse(bytes)));
     let token = parse_token(&mut fields, from.fencing_token);
+    let charges = parse_charges(&mut fields, from.charges, true);
+    let (workspace, contact) = (from.workspace_id.parse().ok(), from.contact_id.parse().ok());
+    let marks = parse_checks(&mut fields, &from.marks, workspace.as_ref(), contact.as_ref());
     fields.finish()?;
-    let (Some(held), Some(token)) = (held, token) else { return missed() };
-    Ok(held.with(|execution, operation| Extend { execution, operation, token, lease, checkpoint }))
+    let (Some(held), Some(token), Some(charges), Some(marks)) = (held, token, charges, marks) else { return missed() };
+    Ok(held.with(marks, |execution, operation| Extend { execution, operation, token, lease, checkpoint, charges }))
 }
 
 pub(crate) fn parse_settle(from: proto::SettleRequest) -> Result<Parsed<Settle>, Refusal> {
     use proto::settle_request::Settlement as Wire;
-    match &from.settlement {
-        Some(Wire::Completed(it)) => refuse_extras(&[("completed.actual", it.actual.is_empty())])?,
-        Some(Wire::Released(it)) => refuse_extras(&[("released.free_completed", !it.free_completed)])?,
-        Some(Wire::Unknown(_)) | None => {}
-    }
     let mut fields = Fields::new();
     let held = parse_held(&mut fields, &from.workspace_id, &from.contact_id, &from.execution_id, &from.operation_id);
     let token = parse_token(&mut fields, from.fencing_token);
@@ -146,8 +233,16 @@ pub(crate) fn parse_settle(from: proto::SettleRequest) -> Result<Parsed<Settle>,
         Wire::Completed(it) => {
             let retain =
                 it.retain.and_then(|length| length_of(&mut fields, "completed.retain", &length, Retention::parse));
-            let outcome = bounded(&mut fields, "completed.outcome", Sealed::parse(it.outcome.into()))?;
-            Some(Settlement::Completed { outcome, retain })
+            let outcome = bounded(&mut fields, "completed.outcome", Sealed::parse(it.outcome))?;
+            let actual = it
+                .actual
+                .iter()
+                .map(|one| Actual {
+                    index: usize::try_from(one.charge_index).unwrap_or(usize::MAX),
+                    amount: one.amount,
+                })
+                .collect();
+            Some(Settlement::Completed { outcome, retain, actual })
         }
         Wire::Released(it) => {
             if it.keep_for_caller_key && it.outcome.is_empty() {
@@ -158,6 +253,7 @@ pub(crate) fn parse_settle(from: proto::SettleRequest) -> Result<Parsed<Settle>,
                 outcome: parse_outcome(&mut fields, "released.outcome", it.outcome),
                 keep_for_caller_key: it.keep_for_caller_key,
                 doubt_resolved: it.doubt_resolved,
+                free_completed: it.free_completed,
             })
         }
         Wire::Unknown(it) => {
@@ -166,7 +262,7 @@ pub(crate) fn parse_settle(from: proto::SettleRequest) -> Result<Parsed<Settle>,
     });
     fields.finish()?;
     let (Some(held), Some(token), Some(settlement)) = (held, token, settlement) else { return missed() };
-    Ok(held.with(|execution, operation| Settle { execution, operation, token, settlement }))
+    Ok(held.with(Checks::default(), |execution, operation| Settle { execution, operation, token, settlement }))
 }
 
 pub(crate) fn parse_list(from: &proto::ListRecordsRequest) -> Result<ListPage, Refusal> {
@@ -181,17 +277,8 @@ pub(crate) fn parse_list(from: &proto::ListRecordsRequest) -> Result<ListPage, R
             DEFAULT_PAGE
         }
     };
-    let mut standings = Vec::new();
-    for state in &from.states {
-        match fields.known::<proto::RecordState>("states", *state) {
-            Some(proto::RecordState::Running) => standings.push(Standing::Running),
-            Some(proto::RecordState::Completed) => standings.push(Standing::Completed),
-            Some(proto::RecordState::Released) => standings.push(Standing::Released),
-            Some(proto::RecordState::Unknown) => standings.push(Standing::Unknown),
-            Some(proto::RecordState::Reserving) => fields.wrong("states", "RESERVING is not served yet"),
-            Some(proto::RecordState::Unspecified) | None => {}
-        }
-    }
+    let known = |state: &i32| fields.known::<proto::RecordState>("states", *state);
+    let states: Vec<proto::RecordState> = from.states.iter().filter_map(known).collect();
     let after = parse_page_token(&from.page_token);
     if after.is_none() && !from.page_token.is_empty() {
         fields.wrong("page_token", "must be as `next_page_token` gave it");
@@ -199,28 +286,23 @@ pub(crate) fn parse_list(from: &proto::ListRecordsRequest) -> Result<ListPage, R
     fields.finish()?;
     let (Some(workspace), Some(contact)) = (workspace, contact) else { return missed() };
     let route = ExecutionId::route_of(&workspace, &contact);
-    Ok(ListPage { workspace, route, standings, size, after })
+    Ok(ListPage { workspace, route, states, size, after })
 }
 
-pub(crate) fn page_token(entry: &Entry) -> String {
+pub(crate) fn page_token(entry: &Listed) -> String {
     format!("{}.{}", entry.admitted.as_millis(), entry.execution)
 }
 
-fn parse_page_token(token: &str) -> Option<Entry> {
+fn parse_page_token(token: &str) -> Option<Listed> {
     let (millis, execution) = token.split_once('.')?;
-    Some(Entry { admitted: Timestamp::from_millis(millis.parse().ok()?), execution: execution.parse().ok()? })
+    Some(Listed { admitted: Timestamp::from_millis(millis.parse().ok()?), execution: execution.parse().ok()? })
 }
 
 /// The record as it stands at `now`.
-pub(crate) fn to_record(now: Timestamp, from: &Execution, matched: Matched) -> proto::ExecutionRecord {
-    let sealed = |sealed: Option<&Sealed>| sealed.map(|it| Bytes::copy_from_slice(it.as_bytes())).unwrap_or_default();
-    let state = match from.standing(now) {
-        Standing::Running => proto::RecordState::Running,
-        Standing::Unknown => proto::RecordState::Unknown,
-        Standing::Completed => proto::RecordState::Completed,
-        Standing::Released => proto::RecordState::Released,
-    };
-    let settled = !matches!(from.state(), State::Running { .. });
+pub(crate) fn to_record(now: Timestamp, from: &Execution, matched: Matched, epoch: &str) -> proto::ExecutionRecord {
+    let sealed = |sealed: Option<&Sealed>| sealed.map(Sealed::to_bytes).unwrap_or_default();
+    let state = to_state(from.standing(now));
+    let settled = !matches!(from.state(), State::Reserving { .. } | State::Running { .. });
     proto::ExecutionRecord {
         execution_id: from.id().to_string(),
         state: state.into(),
@@ -235,8 +317,17 @@ pub(crate) fn to_record(now: Timestamp, from: &Execution, matched: Matched) -> p
         expire_time: from.expires().map(to_timestamp),
         revision: from.revision().into(),
         matched_key: matched_key(matched),
-        // The stores do not name their history yet.
-        store_epoch: String::new(),
+        store_epoch: epoch.to_owned(),
+    }
+}
+
+pub(crate) const fn to_state(standing: Standing) -> proto::RecordState {
+    match standing {
+        Standing::Reserving | Standing::Stuck => proto::RecordState::Reserving,
+        Standing::Running => proto::RecordState::Running,
+        Standing::Unknown => proto::RecordState::Unknown,
+        Standing::Completed => proto::RecordState::Completed,
+        Standing::Released => proto::RecordState::Released,
     }
 }
 
@@ -260,12 +351,13 @@ struct Held {
 }
 
 impl Held {
-    fn with<T>(self, asked: impl FnOnce(ExecutionId, OperationId) -> T) -> Parsed<T> {
+    fn with<T>(self, marks: Checks, asked: impl FnOnce(ExecutionId, OperationId) -> T) -> Parsed<T> {
         Parsed {
             route: self.execution.route().to_owned(),
             workspace: self.workspace,
             operation: self.operation,
             owned: self.owned,
+            marks,
             asked: asked(self.execution, self.operation),
         }
     }
@@ -311,7 +403,7 @@ fn parse_token(fields: &mut Fields, number: u64) -> Option<Token> {
 }
 
 fn parse_outcome(fields: &mut Fields, field: &str, bytes: Bytes) -> Option<Sealed> {
-    if bytes.is_empty() { None } else { bounded(fields, field, Sealed::parse(bytes.into())) }
+    if bytes.is_empty() { None } else { bounded(fields, field, Sealed::parse(bytes)) }
 }
 
 fn length_of<T>(
@@ -330,14 +422,6 @@ fn length_of<T>(
 
 fn bounded<T>(fields: &mut Fields, field: &str, parsed: Result<T, BoundsError>) -> Option<T> {
     parsed.map_err(|error| fields.wrong(field, error.to_string())).ok()
-}
-
-/// Refuses what would have to be taken or checked, and can't be yet.
-fn refuse_extras(extras: &[(&str, bool)]) -> Result<(), Refusal> {
-    match extras.iter().find(|(_, absent)| !absent) {
-        Some((field, _)) => Err(not_yet(field)),
-        None => Ok(()),
-    }
 }
 
 fn missed<T>() -> Result<T, Refusal> {

@@ -1,0 +1,329 @@
+-- Does one step on one slot, or nothing of it: records with their expectations, meters, indexes. Begins with
+-- `envelope.lua` of the store, which has `judge` and `apply` for the records.
+--
+-- KEYS       the records of the changes, then the counters of the meters, then the indexes; all with one hash tag,
+--            within each of the three groups each once.
+-- ARGV[1]    big-endian numbers: the bounds of the time in microseconds (7 bytes each); how long in milliseconds the
+--            bytes of an expired or deleted record stay (7); how many revisions a record remembers (1); how many
+--            changes, counters, meters, operations on indexes there are (2 each).
+-- ARGV[2]    the operation id, 16 bytes.
+-- ARGV[3]    the meters, in their order: the kind (1 byte), which counter (2, from 1 on), then numbers of 7 bytes if no
+--            width is given. Kinds:
+--              1 rate               permits (3), what the request adds to the debt (microseconds, fraction (3)), the
+--                                   debt of a full burst (microseconds, fraction (3))
+--              2 take, calendar     maximum, amount, the beginnings of four windows that follow each other
+--              3 take, rolling      maximum, amount, length
+--              4 adjust, calendar   delta (8, signed), beginning and end of the window
+--              5 adjust, rolling    delta (8, signed), length, when it was taken
+--            then the operations on indexes, in their order: which (1: 1 add, 2 remove, 3 remove all with lower
+--            scores, 4 the whole index ends), the index (2, from 1 on), whether the time counts from now (1), the time
+--            in milliseconds (8, signed).
+-- then, for each change, the five words of `envelope.lua`; then, for each operation on an index that adds or removes a
+--            member, the member.
+-- result     {what became of it, the time within the bounds, what the clock says (both in microseconds), then ...}
+--              0 done, 1 done by an earlier call with this operation, 3 a meter denies: four numbers for each meter
+--                rate: 1 if it passes or 0; TAT (microseconds, fraction); 0
+--                cap: 1 or 0; what is used; when nothing will be used; when it would pass (-1: not or never)
+--              2 a record is not as expected: the bytes of each record, or false
+--              4 now lies outside of a meter's windows: nothing
+--
+-- Why a script: expectations, counters and writes must not be parted by another client's, and the time must be the
+-- server's.
+--
+-- It is idempotent by operation id if it changes a record: see `commit.lua`. Without one a repeat takes again. It is
+-- the twin of `step::apply` and of `meter` in admission-domain, which explain the rules and the bytes of a state.
+local call, read, pack = redis.call, struct.unpack, struct.pack
+local MOST = 9007199254740991
+local CORRUPT = 'CORRUPT the state of a limit has an unknown format'
+
+local low, high, grace, memory, changes, counters, meters, indexes = read('>I7I7I7I1I2I2I2I2', ARGV[1])
+local operation = ARGV[2]
+local time = call('TIME')
+local told = time[1] * 1000000 + time[2]
+local now = told
+if now < low then now = low end
+if now > high then now = high end
+local ms = (now - now % 1000) / 1000
+
+-- Everything that is read, at once.
+local found, records, remembered = {}, KEYS, nil
+if changes + counters > 0 then found = call('MGET', unpack(KEYS, 1, changes + counters)) end
+local repeated = false
+if changes > 0 then
+  local stored = found
+  if #KEYS > changes then records = { unpack(KEYS, 1, changes) } end
+  if counters > 0 then stored = { unpack(found, 1, changes) } end
+  local verdict
+  verdict, remembered = judge(stored, 4, operation, ms)
+  if not verdict then return redis.error_reply('CORRUPT a record has an unknown format') end
+  if verdict == 'conflict' then return { 2, now, told, unpack(stored, 1, changes) } end
+  repeated = verdict == 'repeated'
+end
+
+-- By counter: the state that later meters see, and, once something is to be written, until when it is kept.
+local state, ends = {}, {}
+for i = 1, counters do state[i] = found[changes + i] end
+
+-- Takes `amount` (if not negative) or adjusts by `delta`, in the calendar from `start` to `stop`, or within `length`;
+-- `at` is when it was taken. Answers whether it passes, what is used, when nothing will be, when it would pass; nothing
+-- if the state is none. One function with all that few steps need: each function costs a step that it is made for.
+local function cap(counter, start, stop, length, max, amount, delta, at)
+  local bytes, times, amounts = state[counter], {}, {}
+  if bytes then
+    local count = #bytes / 13
+    if count < 1 or count > 1024 or count % 1 ~= 0 then return nil end
+    local place, last = 1, -1
+    for i = 1, count do
+      local t, much
+      t, much, place = read('>I6I7', bytes, place)
+      if t <= last or much < 1 or much > MOST then return nil end
+      times[i], amounts[i], last = t, much, t
+    end
+  end
+  -- What counts: from here to there.
+  local from, to = start, stop
+  if length then from, to = ms - length + 1, math.huge end
+
+  local function cut(kept)
+    for i = #times, kept + 1, -1 do times[i], amounts[i] = nil, nil end
+  end
+  local function used()
+    local sum = 0
+    for i = 1, #times do
+      if times[i] >= from and times[i] < to then sum = math.min(sum + amounts[i], MOST) end
+    end
+    return sum
+  end
+  local function add(t, much)
+    local i = #times
+    while i > 0 and times[i] > t do i = i - 1 end
+    if i > 0 and times[i] == t then
+      amounts[i] = math.min(amounts[i] + much, MOST)
+    else
+      table.insert(times, i + 1, t)
+      table.insert(amounts, i + 1, much)
+    end
+  end
+  -- Gives back at this time what is there, and answers what could not be given back.
+  local function give_back(t, much)
+    local i = #times
+    while i > 0 and times[i] > t do i = i - 1 end
+    if i == 0 or times[i] ~= t then return much end
+    -- An entry that has reached the largest number stands for more than it says: it stays.
+    if amounts[i] == MOST then return 0 end
+    local back = math.min(much, amounts[i])
+    amounts[i] = amounts[i] - back
+    if amounts[i] == 0 then
+      table.remove(times, i)
+      table.remove(amounts, i)
+    end
+    return much - back
+  end
+  local function round_up(t, grid)
+    t = t + grid - 1
+    return t - t % grid
+  end
+  -- The grids on which entries are merged when there are too many: each twice as coarse as the one before.
+  local grid = length and math.max(math.floor((length + 999) / 1000), 1)
+  -- Brings what is kept back to its bounds.
+  local function bound()
+    if not length then
+      -- Forgets the oldest windows, never this one.
+      while #times > 8 do
+        local oldest = times[1] == start and 2 or 1
+        table.remove(times, oldest)
+        table.remove(amounts, oldest)
+      end
+      return
+    end
+    local mesh = grid
+    for _ = 1, 24 do
+      if #times <= 1024 then return end
+      local merged = 0
+      for i = 1, #times do
+        -- Rounded up: it counts a little longer, never shorter.
+        local t, much = round_up(times[i], mesh), amounts[i]
+        if merged > 0 and times[merged] == t then
+          amounts[merged] = math.min(amounts[merged] + much, MOST)
+        else
+          merged = merged + 1
+          times[merged], amounts[merged] = t, much
+        end
+      end
+      cut(merged)
+      mesh = mesh * 2
+    end
+  end
+  local function keep()
+    local parts, last = {}, times[#times]
+    for i = 1, #times do parts[i] = pack('>I6I7', times[i], amounts[i]) end
+    local next = last and table.concat(parts) or false
+    if next ~= bytes then
+      -- Four days longer than it means something.
+      ends[counter] = last and math.max(stop or 0, last + (length or stop - start)) + 345600000 or 0
+      state[counter] = next
+    end
+  end
+  local function reset(sum)
+    if not length then return sum > 0 and stop or -1 end
+    local last = times[#times]
+    return last and last + length or -1
+  end
+
+  if length then
+    local kept = 0
+    for i = 1, #times do
+      if times[i] >= from then
+        kept = kept + 1
+        times[kept], amounts[kept] = times[i], amounts[i]
+      end
+    end
+    cut(kept)
+  end
+  if delta then
+    -- What has left the window has left it: nothing to correct.
+    if not length or at >= from then
+      if delta > 0 then add(at, delta) end
+      if delta < 0 then
+        local rest, mesh = give_back(at, -delta), grid
+        -- It may have been merged with others.
+        for _ = 1, length and 24 or 0 do
+          if rest == 0 then break end
+          local t = round_up(at, mesh)
+          if t ~= at then rest = give_back(t, rest) end
+          mesh = mesh * 2
+        end
+      end
+      bound()
+    end
+    local sum = used()
+    if delta ~= 0 or not length then keep() end
+    return 1, sum, reset(sum), -1
+  end
+  local sum = used()
+  if amount == 0 then return 1, sum, reset(sum), -1 end
+  if amount > max - sum then
+    local retry = -1
+    if amount <= max then
+      retry = stop or reset(sum)
+      local rest = sum
+      for i = 1, length and #times or 0 do
+        rest = rest - amounts[i]
+        if amount <= max - rest then
+          retry = times[i] + length
+          break
+        end
+      end
+    end
+    return 0, sum, reset(sum), retry
+  end
+  add(start or ms, amount)
+  bound()
+  keep()
+  return 1, sum + amount, reset(sum + amount), -1
+end
+
+local answer, passed = { repeated and 1 or 0, now, told }, true
+local blob, at = ARGV[3], 1
+for i = 1, meters do
+  local kind, counter, pass, one, two, three
+  kind, counter, at = read('>I1I2', blob, at)
+  if kind == 1 then
+    local permits, more, more_part, full, full_part
+    permits, more, more_part, full, full_part, at = read('>I3I7I3I7I3', blob, at)
+    if repeated then more, more_part = 0, 0 end
+    local held, tat, part = state[counter], now, 0
+    if held then
+      if #held ~= 13 then return redis.error_reply(CORRUPT) end
+      local of
+      tat, part, of = read('>I7I3I3', held)
+      if part >= of or of > 1000000 or tat > MOST then return redis.error_reply(CORRUPT) end
+      -- A fraction of something else counts as a whole.
+      if part > 0 and of ~= permits then tat, part = tat + 1, 0 end
+      if tat < now then tat, part = now, 0 end
+    end
+    pass = 1
+    if more > 0 or more_part > 0 then
+      local next, next_part = tat + more, part + more_part
+      if next_part >= permits then next, next_part = next + 1, next_part - permits end
+      local debt = next - now
+      if debt < full or debt == full and next_part <= full_part then
+        tat, part = next, next_part
+        state[counter] = pack('>I7I3I3', tat, part, permits)
+        -- An hour and some minutes longer than it means something: the server's clock may jump.
+        ends[counter] = (tat - tat % 1000) / 1000 + 3900001
+      else
+        pass = 0
+      end
+    end
+    one, two, three = tat, part, 0
+  elseif kind == 2 then
+    local max, amount, a, b, c, d
+    max, amount, a, b, c, d, at = read('>I7I7I7I7I7I7', blob, at)
+    if ms < a or ms >= d then return { 4, now, told } end
+    if repeated then amount = 0 end
+    local start, stop = b, c
+    if ms < b then start, stop = a, b elseif ms >= c then start, stop = c, d end
+    if not state[counter] and amount > 0 and amount <= max then
+      -- The first of all.
+      state[counter], ends[counter] = pack('>I6I7', start, amount), stop + 345600000
+      pass, one, two, three = 1, amount, stop, -1
+    else
+      pass, one, two, three = cap(counter, start, stop, nil, max, amount)
+    end
+  elseif kind == 3 then
+    local max, amount, length
+    max, amount, length, at = read('>I7I7I7', blob, at)
+    pass, one, two, three = cap(counter, nil, nil, length, max, repeated and 0 or amount)
+  else
+    local delta, first, second
+    delta, first, second, at = read('>i8I7I7', blob, at)
+    if repeated then delta = 0 end
+    if kind == 4 then
+      pass, one, two, three = cap(counter, first, second, nil, 0, 0, delta, first)
+    else
+      pass, one, two, three = cap(counter, nil, nil, first, 0, 0, delta, second)
+    end
+  end
+  if not pass then return redis.error_reply(CORRUPT) end
+  if pass == 0 then passed = false end
+  local n = 4 * i
+  answer[n], answer[n + 1], answer[n + 2], answer[n + 3] = pass, one, two, three
+end
+if repeated then return answer end
+if not passed then
+  answer[1] = 3
+  return answer
+end
+
+if changes > 0 then apply(records, remembered, 4, operation, ms, grace, memory) end
+for i = 1, counters do
+  if ends[i] then
+    local key = KEYS[changes + i]
+    if state[i] then
+      -- A length, not a moment: the server's clock collects, but `now` is kept between bounds.
+      call('SET', key, state[i], 'PX', math.max(ends[i] - ms, 1))
+    else
+      call('DEL', key)
+    end
+  end
+end
+local member, first = 4 + 5 * changes, changes + counters
+for _ = 1, indexes do
+  local what, index, relative, moment
+  what, index, relative, moment, at = read('>I1I2I1i8', blob, at)
+  local key = KEYS[first + index]
+  if relative == 1 then moment = moment + ms end
+  if what == 1 then
+    call('ZADD', key, moment, ARGV[member])
+    member = member + 1
+  elseif what == 2 then
+    call('ZREM', key, ARGV[member])
+    member = member + 1
+  elseif what == 3 then
+    call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%d', moment))
+  else
+    call('PEXPIRE', key, math.max(moment - ms, 0) + grace)
+  end
+end
+return answer

@@ -1,0 +1,217 @@
+//! Steps in the words of the scripts, and the scripts' numbers as answers.
+
+use std::borrow::Cow;
+
+use safeconduct_admission_domain::meter::cap::{Adjust, Place, Take, Window};
+use safeconduct_admission_domain::meter::rate::{self, Span};
+use safeconduct_admission_domain::meter::{MAX_NOW, Meter, Reading, cap};
+use safeconduct_admission_domain::step::{IndexOp, When};
+use safeconduct_store::envelope::words;
+use safeconduct_store::{Arg, Band, GRACE, REVISIONS, RecordKey, Reply, StoreError};
+
+use super::Step;
+
+/// The earliest and the latest time that a step may be decided with, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds(pub(super) i64, pub(super) i64);
+
+impl From<Band> for Bounds {
+    fn from(band: Band) -> Self {
+        Self(band.not_before, band.not_after)
+    }
+}
+
+/// Numbers, big endian, one after the other. None of them exceeds its width: the domain's bounds see to that.
+#[derive(Debug, Default)]
+pub(super) struct Blob(Vec<u8>);
+
+impl Blob {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    fn number(&mut self, number: i64, width: usize) -> &mut Self {
+        self.0.extend(number.to_be_bytes().iter().skip(8_usize.saturating_sub(width)));
+        self
+    }
+
+    fn count(&mut self, count: usize, width: usize) -> &mut Self {
+        self.number(i64::try_from(count).unwrap_or(i64::MAX), width)
+    }
+
+    /// The bounds of the time, within the times that meters reckon with.
+    pub(super) fn bounds(&mut self, Bounds(earliest, latest): Bounds) -> &mut Self {
+        self.number(earliest.clamp(0, MAX_NOW), 7).number(latest.clamp(0, MAX_NOW), 7)
+    }
+
+    pub(super) fn rate(&mut self, rate: &rate::Params) -> &mut Self {
+        let (more, full) = (rate.increment(), rate.full());
+        self.number(rate.permits(), 3).span(more).span(full)
+    }
+
+    fn span(&mut self, span: Span) -> &mut Self {
+        self.number(span.us, 7).number(span.frac, 3)
+    }
+
+    fn meter(&mut self, counter: usize, meter: &Meter) {
+        let kind = match meter {
+            Meter::Rate(_) => 1,
+            Meter::Take(Take { window: Window::Calendar(_), .. }) => 2,
+            Meter::Take(Take { window: Window::Rolling { .. }, .. }) => 3,
+            Meter::Adjust(Adjust { place: Place::Calendar { .. }, .. }) => 4,
+            Meter::Adjust(Adjust { place: Place::Rolling { .. }, .. }) => 5,
+        };
+        self.number(kind, 1).count(counter, 2);
+        match meter {
+            Meter::Rate(rate) => drop(self.rate(rate)),
+            Meter::Take(Take { window, max, amount }) => {
+                self.number(*max, 7).number(*amount, 7);
+                match window {
+                    Window::Calendar(boundaries) => {
+                        for beginning in boundaries.as_array() {
+                            self.number(*beginning, 7);
+                        }
+                    }
+                    Window::Rolling { length_ms } => drop(self.number(*length_ms, 7)),
+                }
+            }
+            Meter::Adjust(Adjust { place, delta }) => {
+                let (one, two) = match place {
+                    Place::Calendar { start_ms, end_ms } => (start_ms, end_ms),
+                    Place::Rolling { length_ms, at_ms } => (length_ms, at_ms),
+                };
+                self.number(*delta, 8).number(*one, 7).number(*two, 7);
+            }
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A step in the words of `step.lua`, all but the first, which has the time.
+#[derive(Debug)]
+pub(super) struct Words<'a> {
+    pub(super) keys: Vec<RecordKey>,
+    counts: [usize; 4],
+    operation: &'a [u8; 16],
+    meters: Blob,
+    tail: Vec<Cow<'a, [u8]>>,
+}
+
+impl<'a> Words<'a> {
+    pub(super) fn of(step: &'a Step) -> Self {
+        let mut keys: Vec<RecordKey> = step.changes.iter().map(|change| change.key.clone()).collect();
+        let changes = keys.len();
+        let mut meters = Blob::with_capacity(step.meters.len() * 48 + step.index.len() * 12);
+        for (key, meter) in &step.meters {
+            meters.meter(numbered(&mut keys, changes, key), meter);
+        }
+        let counters = keys.len() - changes;
+        let mut tail: Vec<Cow<'a, [u8]>> = step.changes.iter().flat_map(words).collect();
+        for change in &step.index {
+            let (what, key, when, member) = match change {
+                IndexOp::Add { key, score, member } => (1, key, *score, Some(member)),
+                IndexOp::Remove { key, member } => (2, key, When::At(0), Some(member)),
+                IndexOp::Trim { key, below } => (3, key, *below, None),
+                IndexOp::Expire { key, at } => (4, key, *at, None),
+            };
+            let (relative, millis) = match when {
+                When::At(millis) => (0, millis),
+                When::Now(plus) => (1, plus),
+            };
+            let index = numbered(&mut keys, changes + counters, key);
+            meters.number(what, 1).count(index, 2).number(relative, 1).number(millis, 8);
+            tail.extend(member.map(|member| Cow::Borrowed(member.as_slice())));
+        }
+        let counts = [changes, counters, step.meters.len(), step.index.len()];
+        Self { keys, counts, operation: step.operation.as_bytes(), meters, tail }
+    }
+
+    /// The first word.
+    pub(super) fn head(&self, bounds: Bounds) -> Blob {
+        let mut head = Blob::with_capacity(30);
+        head.bounds(bounds).number(i64::try_from(GRACE.as_millis()).unwrap_or(0), 7).count(REVISIONS, 1);
+        for count in self.counts {
+            head.count(count, 2);
+        }
+        head
+    }
+
+    /// All words.
+    pub(super) fn args<'b>(&'b self, head: &'b Blob) -> Vec<Arg<'b>> {
+        let mut args = Vec::with_capacity(3 + self.tail.len());
+        args.extend([head.as_slice(), self.operation, self.meters.as_slice()].map(Arg::Bytes));
+        args.extend(self.tail.iter().map(|word| Arg::Bytes(word)));
+        args
+    }
+}
+
+/// The number of this key among those from `first` on, from 1; it is added if it is not among them.
+fn numbered(keys: &mut Vec<RecordKey>, first: usize, key: &RecordKey) -> usize {
+    let known = keys.iter().skip(first).position(|known| known == key);
+    known.map_or_else(
+        || {
+            keys.push(key.clone());
+            keys.len() - first
+        },
+        |place| place + 1,
+    )
+}
+
+/// A script's list, read from its beginning.
+pub(super) struct Answer(std::vec::IntoIter<Reply>);
+
+impl Answer {
+    pub(super) fn of(reply: Reply) -> Result<Self, StoreError> {
+        match reply {
+            Reply::List(items) => Ok(Self(items.into_iter())),
+            Reply::Nil | Reply::Int(_) | Reply::Bytes(_) => Err(Reply::strange()),
+        }
+    }
+
+    pub(super) fn number(&mut self) -> Result<i64, StoreError> {
+        match self.0.next() {
+            Some(Reply::Int(number)) => Ok(number),
+            Some(Reply::Nil | Reply::Bytes(_) | Reply::List(_)) | None => Err(Reply::strange()),
+        }
+    }
+
+    /// Bytes, or false.
+    pub(super) fn bytes(&mut self) -> Result<Option<bytes::Bytes>, StoreError> {
+        match self.0.next() {
+            Some(Reply::Bytes(bytes)) => Ok(Some(bytes)),
+            Some(Reply::Nil) => Ok(None),
+            Some(Reply::Int(_) | Reply::List(_)) | None => Err(Reply::strange()),
+        }
+    }
+
+    pub(super) fn rate(&mut self, now_us: i64) -> Result<Reading, StoreError> {
+        let passed = self.number()? == 1;
+        let tat = Span { us: self.number()?, frac: self.number()? };
+        Ok(Reading::Rate(rate::Reading { passed, now_us, tat }))
+    }
+
+    /// One of `step.lua`'s four numbers.
+    pub(super) fn meter(&mut self, meter: &Meter, now_us: i64) -> Result<Reading, StoreError> {
+        if let Meter::Rate(_) = meter {
+            let reading = self.rate(now_us)?;
+            self.number()?;
+            return Ok(reading);
+        }
+        let passed = self.number()? == 1;
+        let used = self.number()?;
+        let mut time = || self.number().map(|time| (time >= 0).then_some(time));
+        Ok(Reading::Cap(cap::Reading { passed, used, reset_ms: time()?, retry_ms: time()? }))
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    /// Nothing more is to come.
+    pub(super) fn end(self) -> Result<(), StoreError> {
+        if self.is_over() { Ok(()) } else { Err(Reply::strange()) }
+    }
+}

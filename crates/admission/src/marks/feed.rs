@@ -1,0 +1,208 @@
+//! How marks lie in the store: one slot for the whole deployment.
+//!
+//! - `head`: the revision, the operation of the last change, how many marks there are.
+//! - `log`: a ring of pages with the last changes, so that a look reads only what is new.
+//! - `marks`: all marks, spread over buckets by the hash of their keys, so that a change rewrites a small part.
+//!
+//! Every change expects the head as it was read, so changes are in one order, over all processes.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use safeconduct_admission_domain::CodecError;
+use safeconduct_admission_domain::mark::{Mark, MarkKey, decode, decode_key, encode, exact, key_bytes, parts, put};
+use safeconduct_store::{Record, RecordKey, Records, Slot, StoreError, StoreKeyer};
+use safeconduct_types::{OperationId, Timestamp};
+
+use super::board::{Change, Entry};
+
+/// Changes on a page of the log.
+const PAGE: u64 = 64;
+/// Pages of the log; with the head they fit one read.
+pub(super) const PAGES: u64 = 16;
+/// Buckets of marks.
+pub(super) const BUCKETS: usize = 256;
+/// Buckets in one read: at the most marks that are kept, some megabytes.
+pub(super) const BUCKETS_AT_ONCE: usize = 16;
+
+/// What stands at the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) revision: u64,
+    pub(super) stamp: Option<OperationId>,
+    /// Marks on single objects of contacts.
+    pub(super) gone: u64,
+    /// All others.
+    pub(super) others: u64,
+}
+
+/// Reads the deployment's marks.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub(super) records: Arc<dyn Records>,
+    keyer: StoreKeyer,
+    pub(super) slot: Slot,
+}
+
+impl Feed {
+    pub(super) fn new(records: Arc<dyn Records>, keyer: StoreKeyer) -> Self {
+        let slot = keyer.slot(&[b"marks"]);
+        Self { records, keyer, slot }
+    }
+
+    pub(super) fn head_key(&self) -> RecordKey {
+        self.keyer.key(&self.slot, "head", &[])
+    }
+
+    pub(super) fn page_key(&self, revision: u64) -> RecordKey {
+        self.keyer.key(&self.slot, "log", &[&(revision / PAGE % PAGES).to_be_bytes()])
+    }
+
+    pub(super) fn bucket_key(&self, bucket: u8) -> RecordKey {
+        self.keyer.key(&self.slot, "marks", &[&[bucket]])
+    }
+
+    pub(super) async fn head(&self) -> Result<(Timestamp, Head), StoreError> {
+        let snapshot = self.records.read(&self.slot, &[self.head_key()]).await?;
+        Ok((snapshot.now, read_head(snapshot.records.first())?))
+    }
+
+    /// The head, and the changes from revision `from` to it, both included; `None` if the log does not reach so far.
+    pub(super) async fn changes(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> Result<(Timestamp, Head, Option<Vec<Entry>>), StoreError> {
+        let pages = (from / PAGE)..=(to / PAGE);
+        let reaches = pages.end() - pages.start() < PAGES;
+        let mut keys = vec![self.head_key()];
+        if reaches {
+            keys.extend(pages.map(|page| self.page_key(page * PAGE)));
+        }
+        let snapshot = self.records.read(&self.slot, &keys).await?;
+        let head = read_head(snapshot.records.first())?;
+        if !reaches {
+            return Ok((snapshot.now, head, None));
+        }
+        let mut entries = Vec::new();
+        for record in snapshot.records.iter().skip(1).flatten() {
+            let page = read_page(record)?;
+            entries.extend(page.into_iter().filter(|entry| entry.revision >= from));
+        }
+        entries.sort_by_key(|entry| entry.revision);
+        // Whatever is not there without a gap was overwritten.
+        let whole = (from..).zip(&entries).all(|(expected, entry)| entry.revision == expected);
+        let last = entries.last().map_or(0, |entry| entry.revision);
+        let complete = whole && last >= to.min(head.revision);
+        Ok((snapshot.now, head, complete.then_some(entries)))
+    }
+
+    /// The head, and the last changes: all that the log has without a gap.
+    pub(super) async fn log(&self) -> Result<(Head, Vec<Entry>), StoreError> {
+        let pages = (0..PAGES).map(|page| self.page_key(page * PAGE));
+        let keys: Vec<_> = [self.head_key()].into_iter().chain(pages).collect();
+        let snapshot = self.records.read(&self.slot, &keys).await?;
+        let head = read_head(snapshot.records.first())?;
+        let mut entries = Vec::new();
+        for record in snapshot.records.iter().skip(1).flatten() {
+            entries.extend(read_page(record)?);
+        }
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.revision));
+        let unbroken =
+            (0..=head.revision).rev().zip(&entries).take_while(|(due, entry)| entry.revision == *due).count();
+        entries.truncate(unbroken);
+        entries.reverse();
+        Ok((head, entries))
+    }
+
+    pub(super) async fn buckets(&self, from: usize) -> Result<Vec<Mark>, StoreError> {
+        let keys: Vec<_> = (from..BUCKETS.min(from + BUCKETS_AT_ONCE))
+            .filter_map(|bucket| u8::try_from(bucket).ok())
+            .map(|bucket| self.bucket_key(bucket))
+            .collect();
+        let snapshot = self.records.read(&self.slot, &keys).await?;
+        let mut marks = Vec::new();
+        for record in snapshot.records.iter().flatten() {
+            marks.extend(read_bucket(record)?);
+        }
+        Ok(marks)
+    }
+}
+
+/// The bucket of a mark.
+pub(super) fn bucket_of(key: &MarkKey) -> u8 {
+    digest(&SHA256, &key_bytes(key)).as_ref().first().copied().unwrap_or_default()
+}
+
+pub(super) fn read_head(record: Option<&Option<Record>>) -> Result<Head, StoreError> {
+    let Some(Some(record)) = record else { return Ok(Head::default()) };
+    let list = parts(&record.value).map_err(damaged)?;
+    let [revision, stamp, gone, others] = list.as_slice() else { return Err(damaged(CodecError::Damaged)) };
+    let number = |part: &[u8]| exact(part).map(u64::from_be_bytes).map_err(damaged);
+    Ok(Head {
+        revision: number(revision)?,
+        stamp: Some(OperationId::from_bytes(exact(stamp).map_err(damaged)?)),
+        gone: number(gone)?,
+        others: number(others)?,
+    })
+}
+
+pub(super) fn write_head(head: &Head) -> Vec<u8> {
+    let mut list = Vec::new();
+    put(&mut list, &head.revision.to_be_bytes());
+    put(&mut list, head.stamp.as_ref().map_or(&[], |stamp| stamp.as_bytes()));
+    put(&mut list, &head.gone.to_be_bytes());
+    put(&mut list, &head.others.to_be_bytes());
+    list
+}
+
+pub(super) fn read_page(record: &Record) -> Result<Vec<Entry>, StoreError> {
+    parts(&record.value).map_err(damaged)?.into_iter().map(|entry| read_entry(entry).map_err(damaged)).collect()
+}
+
+fn read_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
+    let list = parts(bytes)?;
+    let [revision, operation, set, cleared] = list.as_slice() else { return Err(CodecError::Damaged) };
+    let change = if cleared.is_empty() {
+        Change::Set(Arc::new(decode(set)?))
+    } else {
+        Change::Cleared(Arc::new(decode_key(cleared)?))
+    };
+    let operation = OperationId::from_bytes(exact(operation)?);
+    Ok(Entry { revision: u64::from_be_bytes(exact(revision)?), operation, change })
+}
+
+/// The page with one more entry. A new page begins without those that stood in its place.
+pub(super) fn write_page(before: Vec<Entry>, entry: Entry) -> Vec<u8> {
+    let page = entry.revision / PAGE;
+    let kept = before.into_iter().filter(|old| old.revision / PAGE == page && old.revision < entry.revision);
+    let mut list = Vec::new();
+    for entry in kept.chain([entry.clone()]) {
+        let (set, cleared) = match &entry.change {
+            Change::Set(mark) => (encode(mark), Vec::new()),
+            Change::Cleared(key) => (Vec::new(), key_bytes(key)),
+        };
+        let mut one = Vec::new();
+        for part in [&entry.revision.to_be_bytes()[..], entry.operation.as_bytes(), &set, &cleared] {
+            put(&mut one, part);
+        }
+        put(&mut list, &one);
+    }
+    list
+}
+
+pub(super) fn read_bucket(record: &Record) -> Result<Vec<Mark>, StoreError> {
+    parts(&record.value).map_err(damaged)?.into_iter().map(|mark| decode(mark).map_err(damaged)).collect()
+}
+
+pub(super) fn write_bucket<'a>(marks: impl Iterator<Item = &'a Mark>) -> Vec<u8> {
+    let mut list = Vec::new();
+    for mark in marks {
+        put(&mut list, &encode(mark));
+    }
+    list
+}
+
+pub(super) fn damaged(_: CodecError) -> StoreError {
+    StoreError::Corrupt("the marks have an unknown format".into())
+}

@@ -1,0 +1,126 @@
+//! An engine that fails when told to, before or after it did what it was asked.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use safeconduct_store::{RecordKey, Slot, Snapshot, StoreError};
+use safeconduct_types::Timestamp;
+
+use crate::engine::{Engine, Members, Step, Stepped};
+
+/// What happens at the step that was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not done, and whoever asked is never heard of again: every further call fails.
+    CrashBefore,
+    /// It is done, but nobody hears of it.
+    CrashAfter,
+    /// It is not done.
+    Refuse,
+    /// It is done, but the answer is lost.
+    Lose,
+}
+
+#[derive(Debug)]
+pub(super) struct Faulty {
+    inner: Arc<dyn Engine>,
+    /// Steps until the fault.
+    steps: AtomicI64,
+    fault: std::sync::Mutex<(Fault, StoreError)>,
+    dead: AtomicBool,
+    /// How many steps and reads there have been.
+    pub(super) trips: AtomicUsize,
+}
+
+impl Faulty {
+    pub(super) fn new(inner: Arc<dyn Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            steps: AtomicI64::new(i64::MAX),
+            fault: std::sync::Mutex::new((Fault::Refuse, gone())),
+            dead: AtomicBool::new(false),
+            trips: AtomicUsize::new(0),
+        })
+    }
+
+    /// At the n-th step from now, counted from 1.
+    pub(super) fn at(&self, step: i64, fault: Fault) {
+        self.with(step, fault, gone());
+    }
+
+    pub(super) fn with(&self, step: i64, fault: Fault, error: StoreError) {
+        *self.fault.lock().unwrap() = (fault, error);
+        self.steps.store(step, Ordering::SeqCst);
+    }
+
+    /// Somebody else goes on. Whether the fault happened.
+    pub(super) fn revive(&self) -> bool {
+        let pending = self.steps.swap(i64::MAX, Ordering::SeqCst);
+        self.dead.store(false, Ordering::SeqCst);
+        pending <= 0
+    }
+
+    /// Round trips since the last time.
+    pub(super) fn trips(&self) -> usize {
+        self.trips.swap(0, Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        self.trips.fetch_add(1, Ordering::SeqCst);
+        if self.dead.load(Ordering::SeqCst) { Err(gone()) } else { Ok(()) }
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("gone".into())
+}
+
+#[async_trait]
+impl Engine for Faulty {
+    async fn step(&self, slot: &Slot, step: Step) -> Result<Stepped, StoreError> {
+        self.alive()?;
+        if self.steps.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return self.inner.step(slot, step).await;
+        }
+        let (fault, error) = self.fault.lock().unwrap().clone();
+        if matches!(fault, Fault::CrashAfter | Fault::Lose) {
+            let _ = self.inner.step(slot, step).await?;
+        }
+        if matches!(fault, Fault::CrashBefore | Fault::CrashAfter) {
+            self.dead.store(true, Ordering::SeqCst);
+        }
+        Err(error)
+    }
+
+    async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
+        self.alive()?;
+        self.inner.read(slot, keys).await
+    }
+
+    async fn index(
+        &self,
+        slot: &Slot,
+        key: &RecordKey,
+        scores: RangeInclusive<i64>,
+        limit: usize,
+        newest_first: bool,
+    ) -> Result<(Timestamp, Members), StoreError> {
+        self.alive()?;
+        self.inner.index(slot, key, scores, limit, newest_first).await
+    }
+
+    fn epoch(&self, slot: &Slot) -> String {
+        self.inner.epoch(slot)
+    }
+
+    fn now_estimate(&self) -> Timestamp {
+        self.inner.now_estimate()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.alive()?;
+        self.inner.ping().await
+    }
+}

@@ -1,0 +1,241 @@
+//! Makes connections that lead to a master and have been checked.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, cmd};
+use safeconduct_types::Clock;
+
+use super::barrier::{Barrier, Waiting};
+use super::fault::Fault;
+use super::inspect::{Server, inspect};
+use super::lineage::{Finding, Memory, Note, Policy, short};
+use super::link::{Condition, Up};
+use super::options::{Address, Durability, Reach};
+use super::sentinel::Sentinels;
+use crate::{Pace, StoreError};
+
+/// Calls that may be queued on a connection; the client's own 50 makes a burst wait in line twice.
+const PIPELINE: usize = 1024;
+
+/// How often a note is tried to be replaced before others are left to do it.
+const ATTEMPTS: usize = 5;
+
+const LINEAGE: &str = include_str!("lineage.lua");
+
+/// What all links of a store have in common.
+pub(super) struct Terms {
+    pub(super) connect_timeout: Duration,
+    pub(super) durability: Durability,
+    pub(super) recovery_hold: Duration,
+    pub(super) hold_after_restart: bool,
+    pub(super) allow_unsafe: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pace: Pace,
+    pub(super) memory: Memory,
+}
+
+/// Where a master is.
+pub(super) enum Target {
+    Fixed(Address),
+    Sentinels(Sentinels),
+}
+
+/// Makes the connections of one link.
+pub(super) struct Dialer {
+    pub(super) target: Target,
+    pub(super) reach: Reach,
+    /// The hash tag of a slot that this master has, for the keys of the store itself; `None`: it has no slot.
+    pub(super) tag: Option<String>,
+    pub(super) terms: Arc<Terms>,
+    /// Where the last connection led.
+    last: Mutex<Option<Address>>,
+}
+
+impl Dialer {
+    pub(super) fn new(target: Target, reach: Reach, tag: Option<String>, terms: Arc<Terms>) -> Self {
+        let last = match &target {
+            Target::Fixed(address) => Some(address.clone()),
+            Target::Sentinels(_) => None,
+        };
+        Self { target, reach, tag, terms, last: Mutex::new(last) }
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        self.terms.clock.instant()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.terms.connect_timeout
+    }
+
+    pub(super) fn last_address(&self) -> Option<Address> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A connection to the master as it now is.
+    pub(super) async fn dial(&self, generation: u64) -> Result<Up, StoreError> {
+        let dial = async {
+            let address = self.find().await?;
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+            let mut connection = self.connect(&address).await?;
+            let server = inspect(&mut connection, &place(&address)).await?;
+            let condition = self.condition(&mut connection, &server).await?;
+            let barrier = self.barrier(&address, &server).await?;
+            Ok(Up { connection, generation, condition, barrier, address })
+        };
+        tokio::time::timeout(self.timeout(), dial)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("no connection within the connect time-out".into())))
+    }
+
+    async fn find(&self) -> Result<Address, StoreError> {
+        match &self.target {
+            Target::Fixed(address) => Ok(address.clone()),
+            Target::Sentinels(sentinels) => sentinels.ask(self.timeout() / 2).await,
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> Result<MultiplexedConnection, StoreError> {
+        // Our own time-outs cover whole calls.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE);
+        let client = self.reach.client(address)?;
+        client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| Fault::of(&error).into())
+    }
+
+    /// Judges the server behind a connection anew.
+    pub(super) async fn examine_again(&self, up: &Up) -> Result<Condition, StoreError> {
+        if let Target::Sentinels(sentinels) = &self.target
+            && let Ok(master) = sentinels.ask(self.timeout() / 2).await
+            && master != up.address
+        {
+            return Err(StoreError::Unavailable("the Sentinels name another master".into()));
+        }
+        let mut connection = up.connection.clone();
+        let server = inspect(&mut connection, &place(&up.address)).await?;
+        if *server.lineage.id != *up.condition.id {
+            return Err(StoreError::Unavailable("Redis has begun another history".into()));
+        }
+        self.condition(&mut connection, &server).await
+    }
+
+    async fn condition(
+        &self,
+        connection: &mut MultiplexedConnection,
+        server: &Server,
+    ) -> Result<Condition, StoreError> {
+        let (hold, unnoted) = self.history(connection, server).await?;
+        let mut hazard = server.hazard.clone().or(unnoted);
+        if let Durability::Replicated { replicas, .. } = self.terms.durability
+            && server.replicas > u64::from(replicas)
+        {
+            hazard = hazard.or(Some(StoreError::Unsafe(
+                "Redis has more replicas than store.replicas says; one that has not acknowledged a write could take over"
+                    .into(),
+            )));
+        }
+        Ok(Condition {
+            id: server.lineage.id.as_str().into(),
+            hazard: hazard.filter(|_| !self.terms.allow_unsafe),
+            hold: hold.filter(|_| !self.terms.allow_unsafe),
+            full: server.full.clone(),
+        })
+    }
+
+    /// Until when writes are held back, and why the server's note could not be written.
+    async fn history(
+        &self,
+        connection: &mut MultiplexedConnection,
+        server: &Server,
+    ) -> Result<(Option<Instant>, Option<StoreError>), StoreError> {
+        let terms = &self.terms;
+        let policy =
+            Policy { replicated: terms.durability != Durability::Local, hold_after_restart: terms.hold_after_restart };
+        let name = self.tag.as_ref().map_or_else(|| server.lineage.place.clone(), String::clone);
+        let (mut old, mut new) = (String::new(), String::new());
+        let (mut unnoted, mut left) = (None, Duration::ZERO);
+        for _ in 0..ATTEMPTS {
+            let band = terms.pace.band();
+            let answer: (Option<String>, i64) = match &self.tag {
+                None => (None, terms.pace.estimate().as_millis().saturating_mul(1000)),
+                Some(tag) => {
+                    let mut call = cmd("EVAL");
+                    call.arg(LINEAGE).arg(1).arg(format!("{{{tag}}}:lineage")).arg(&old).arg(&new);
+                    match call.query_async(connection).await {
+                        Ok(answer) => answer,
+                        Err(error) => match Fault::of(&error) {
+                            // It cannot be noted now: nothing is written either, until the next look.
+                            Fault::Refused(why) => {
+                                unnoted = Some(why);
+                                break;
+                            }
+                            other => return Err(other.into()),
+                        },
+                    }
+                }
+            };
+            let (text, told) = answer;
+            if self.tag.is_some() {
+                terms.pace.observe(band, told);
+            }
+            let now = band.clamp(told);
+            let note = text.as_deref().and_then(Note::parse);
+            match terms.memory.judge(&name, note.as_ref(), &server.lineage, policy, now) {
+                Finding::Stands(note) => {
+                    left = note.left(terms.recovery_hold, now);
+                    break;
+                }
+                Finding::Replace(note) => {
+                    left = note.left(terms.recovery_hold, now);
+                    if self.tag.is_none() {
+                        break;
+                    }
+                    old = text.unwrap_or_else(|| "-".to_owned());
+                    new = note.text();
+                }
+            }
+        }
+        let until = Some(left).filter(|left| !left.is_zero()).and_then(|left| self.instant().checked_add(left));
+        let until = terms.memory.keep(&name, &server.lineage, until);
+        if server.replicas > 0 && !new.is_empty() && unnoted.is_none() {
+            // The replicas that are there should know it before the first record. Best effort.
+            let _ = cmd("WAIT").arg(server.replicas).arg(100).query_async::<i64>(connection).await;
+        }
+        Ok((until, unnoted))
+    }
+
+    async fn barrier(&self, address: &Address, server: &Server) -> Result<Option<Barrier>, StoreError> {
+        let (Durability::Replicated { replicas, timeout }, Some(tag)) = (self.terms.durability, &self.tag) else {
+            return Ok(None);
+        };
+        let mut connection = self.connect(address).await?;
+        // The same process, not one that has taken its place in between.
+        let again = inspect(&mut connection, &place(address)).await?;
+        if (&again.lineage.run, &again.lineage.id) != (&server.lineage.run, &server.lineage.id) {
+            return Err(StoreError::Unavailable("Redis was replaced while connecting".into()));
+        }
+        let mut waiting = Waiting { connection, key: touched(tag), replicas, timeout: timeout.min(self.timeout() / 4) };
+        let keeps_up = matches!(waiting.count().await, Ok(count) if count >= replicas);
+        Ok(Some(Barrier::new(Waiting { timeout, ..waiting }, !keeps_up)))
+    }
+
+    /// A write that means nothing: whether one is taken.
+    pub(super) async fn touch(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let Some(tag) = &self.tag else { return Ok(()) };
+        let mut write = cmd("SET");
+        write.arg(touched(tag)).arg(0).arg("PX").arg(60_000);
+        write.exec_async(connection).await.map_err(|error| Fault::of(&error).into())
+    }
+}
+
+fn touched(tag: &str) -> String {
+    format!("{{{tag}}}:touched")
+}
+
+fn place(address: &Address) -> String {
+    short(&format!("{}:{}", address.host, address.port))
+}

@@ -1,0 +1,144 @@
+//! A cluster: each slot has a master, slots move, masters die.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use safeconduct_testkit::{RedisCluster, until};
+use safeconduct_types::{Clock, SystemClock};
+
+use super::{Bench, Ground, at, cluster_options, conformance};
+use crate::{
+    Change, Committed, Durability, Expected, RecordKey, Records, RedisOptions, RedisRecords, Slot, StoreError, Write,
+};
+
+/// A slot of the store for each of many contacts, and a record of it.
+fn contacts(bench: &Bench, count: usize) -> Vec<(Slot, RecordKey)> {
+    let contact = |n: usize| {
+        let slot = bench.keyer.slot(&[b"contact", n.to_string().as_bytes()]);
+        let key = bench.keyer.key(&slot, "test", &[b"a"]);
+        (slot, key)
+    };
+    (0..count).map(contact).collect()
+}
+
+fn put(key: &RecordKey, expected: Expected, value: &'static str) -> [Change; 1] {
+    [Change { key: key.clone(), expected, write: Write::put(value, None) }]
+}
+
+/// The number of the hash slot of a key, as the servers say.
+async fn number(cluster: &RedisCluster, key: &RecordKey) -> u16 {
+    cluster.server(0).unwrap().command(&["CLUSTER", "KEYSLOT", key.as_str()]).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_conformance_suite_passes_on_a_cluster() {
+    let cluster = Arc::new(RedisCluster::start().await.unwrap());
+    conformance::all(async || Bench::on(Ground::Cluster(Arc::clone(&cluster))).await).await;
+}
+
+#[tokio::test]
+async fn a_dead_master_takes_out_its_own_slots_only_and_only_until_its_replica_takes_over() {
+    let mut cluster = RedisCluster::start().await.unwrap();
+    let bench = Bench::embedded().await;
+    let options = RedisOptions {
+        connect_timeout: Duration::from_secs(1),
+        reply_timeout: Duration::from_secs(1),
+        recovery_hold: Duration::from_secs(3),
+        ..cluster_options(&cluster)
+    };
+    let store = RedisRecords::connect(options).await.unwrap();
+    let contacts = contacts(&bench, 30);
+    let mut masters = BTreeSet::new();
+    for (slot, key) in &contacts {
+        let answer = store.commit(slot, bench.operation(), &put(key, Expected::Absent, "one")).await;
+        assert_eq!(answer, Ok(Committed::Done));
+        masters.insert(cluster.master_of(key.as_str()).await.unwrap());
+    }
+    assert_eq!(masters.len(), 3);
+    let (slot, key) = &contacts[0];
+    let dead = cluster.master_of(key.as_str()).await.unwrap();
+    let mut others = Vec::new();
+    for (slot, key) in &contacts {
+        if cluster.master_of(key.as_str()).await.unwrap() != dead {
+            others.push((slot, key));
+        }
+    }
+    let (before, other_before) = (store.store().epoch(slot), store.store().epoch(others[0].0));
+    cluster.server_mut(dead).unwrap().kill().unwrap();
+    until("a read from the new master", Duration::from_secs(20), async || {
+        for (slot, key) in &others {
+            let found = store.read(slot, std::slice::from_ref(key)).await.unwrap();
+            assert!(found.records[0].is_some());
+        }
+        let start = SystemClock.instant();
+        let found = store.read(slot, std::slice::from_ref(key)).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        Ok(found.ok().map(|found| assert!(found.records[0].is_some())))
+    })
+    .await
+    .unwrap();
+    assert_ne!(store.store().epoch(slot), before);
+    assert_eq!(store.store().epoch(others[0].0), other_before);
+    let found = store.read(slot, std::slice::from_ref(key)).await.unwrap().records.remove(0).unwrap();
+    let change = put(key, Expected::At(found.revision), "two");
+    let operation = bench.operation();
+    let held = store.commit(slot, operation, &change).await;
+    assert!(matches!(&held, Err(StoreError::Unavailable(why)) if why.contains("recovery_hold")), "{held:?}");
+    until("the hold to end", Duration::from_secs(20), async || {
+        Ok(store.commit(slot, operation, &change).await.is_ok().then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_planned_fail_over_of_replicated_writes_is_not_noticed() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let bench = Bench::embedded().await;
+    let durability = Durability::Replicated { replicas: 1, timeout: Duration::from_secs(5) };
+    let store = RedisRecords::connect(RedisOptions { durability, ..cluster_options(&cluster) }).await.unwrap();
+    let (slot, key) = contacts(&bench, 1).remove(0);
+    let first = bench.operation();
+    assert_eq!(store.commit(&slot, first, &put(&key, Expected::Absent, "one")).await, Ok(Committed::Done));
+    let master = cluster.master_of(key.as_str()).await.unwrap();
+    cluster.fail_over(master).await.unwrap();
+    cluster.until_master(cluster.partner(master)).await.unwrap();
+    let (second, change) = (bench.operation(), put(&key, at(first), "two"));
+    until("a write on the new master", Duration::from_secs(20), async || {
+        match store.commit(&slot, second, &change).await {
+            Ok(answer) => Ok(Some(assert_eq!(answer, Committed::Done))),
+            Err(error) => {
+                assert!(!error.to_string().contains("recovery_hold"), "{error}");
+                Ok(None)
+            }
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn slots_are_followed_while_they_move_and_afterwards() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let bench = Bench::embedded().await;
+    for durability in [Durability::Local, Durability::Replicated { replicas: 1, timeout: Duration::from_secs(5) }] {
+        let store = RedisRecords::connect(RedisOptions { durability, ..cluster_options(&cluster) }).await.unwrap();
+        let (slot, key) = contacts(&Bench::embedded().await, 1).remove(0);
+        let from = cluster.master_of(key.as_str()).await.unwrap();
+        let to = (from + 1) % 3;
+        let (first, second) = (bench.operation(), bench.operation());
+        let number = number(&cluster, &key).await;
+        let (moving, change) = (put(&key, Expected::Absent, "one"), put(&key, at(first), "two"));
+        let between = async || {
+            // Open on both sides and not there: the new master is asked.
+            assert_eq!(store.commit(&slot, first, &moving).await, Ok(Committed::Done));
+            assert_eq!(store.commit(&slot, first, &moving).await, Ok(Committed::Done));
+            Ok(())
+        };
+        cluster.move_slot(number, (from, to), between).await.unwrap();
+        assert_eq!(cluster.master_of(key.as_str()).await.unwrap(), to);
+        assert_eq!(store.commit(&slot, second, &change).await, Ok(Committed::Done));
+        assert_eq!(store.commit(&slot, first, &moving).await, Ok(Committed::Done), "the repeat is known");
+    }
+}
