@@ -155,7 +155,7 @@ async fn cap(layout: Layout, store: Store) -> anyhow::Result<()> {
     assert_eq!(status.get_details_quota_failure().unwrap().violations[0].subject, "money");
 
     // What the shop refuses has had no effect, and comes back.
-    let no = json!({"method": "POST", "path": "/refunds", "kind": {"status": {"code": 400}}});
+    let no = json!({"method": "POST", "path": "/refunds", "kind": {"status": 400}});
     suite.shop.fault(&no).await?;
     let failed = agent.execute(&ask(250)).await?;
     assert_eq!((failed.state(), left(&failed)), (ExecutionState::Failed, vec![("money", 250)]), "{failed:?}");

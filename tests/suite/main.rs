@@ -18,6 +18,7 @@ mod doubt;
 mod drain;
 mod envoy;
 mod limits;
+mod marks;
 mod operators;
 mod races;
 mod secrets;

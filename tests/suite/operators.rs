@@ -31,8 +31,7 @@ impl Desk {
 
     /// A refund of which nobody knows whether it was made.
     async fn in_doubt(&self, ask: &Ask, happens: bool) -> Execution {
-        let fault =
-            json!({"method": "POST", "path": "/refunds", "after_effect": happens, "kind": {"status": 500}});
+        let fault = json!({"method": "POST", "path": "/refunds", "after_effect": happens, "kind": {"status": 500}});
         self.suite.shop.fault(&fault).await.unwrap();
         let execution = self.suite.agent().unwrap().execute(ask).await.unwrap();
         assert_eq!(execution.state(), ExecutionState::OutcomeUnknown, "{execution:?}");
@@ -116,7 +115,8 @@ async fn an_operator_says_what_became_of_an_execution_and_that_is_replayed() {
     let ask = Ask::new(&ada, "refund-order-unkeyed", &refund(80)).key("settle");
     let first = desk.in_doubt(&ask, true).await;
     let id = first.execution_id.as_str();
-    let settle = [&["settle", id, "--state", "succeeded", "--output-json", r#"{"refund_id":"ref_1"}"#], &WHY[..]].concat();
+    let settle =
+        [&["settle", id, "--state", "succeeded", "--output-json", r#"{"refund_id":"ref_1"}"#], &WHY[..]].concat();
     let refused = desk.run("connector", token::AGENT, &settle).await;
     assert_eq!(refused.code, Some(1), "only operators: {}", refused.text());
     let done = desk.run("connector", token::OPS, &settle).await;

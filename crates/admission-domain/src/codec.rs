@@ -468,11 +468,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fixture::{caller, execution_id, lease, op, running, same, sealed, seconds};
+    use crate::fixture::{caller, charge, execution_id, lease, op, running, same, sealed, seconds};
 
     fn all_states() -> Vec<Execution> {
         let start = running(seconds(5), lease(10));
         let states = [
+            State::Reserving { lease_ends: seconds(4), epoch: "abc".into() },
             State::Running { lease_ends: seconds(-3), known: None },
             State::Running { lease_ends: seconds(3), known: Some(sealed(6)) },
             State::Completed { outcome: sealed(1), settled_by: op(3), expires: seconds(9) },
@@ -499,6 +500,8 @@ mod tests {
                 keys: Keys::stored(vec![caller(1), same(2)]),
                 recent: vec![op(7), op(8)],
                 checkpoint: Some(sealed(4)),
+                charges: Held::all(op(1), &[charge("a", true), charge("b", false)], seconds(5)).collect(),
+                consumed: vec![Digest::new([8; 32])],
                 generation: 3,
                 ..start.clone()
             })
@@ -510,14 +513,19 @@ mod tests {
         let mut records: Vec<Record> = all_states().into_iter().map(|one| Record::Execution(Box::new(one))).collect();
         records.push(Record::Pointer(pointer(None)));
         records.push(Record::Pointer(pointer(Some(Fingerprint::new(Digest::new([9; 32]))))));
-        records.push(Record::Listing(Listing(vec![Entry { admitted: seconds(1), execution: execution_id(1) }])));
+        records.push(Record::Use(None));
+        records.push(Record::Use(Some(execution_id(1))));
+        records.push(Record::Operation);
+        records.push(Record::Hold(Hold::Closed));
+        let charges = Held::all(op(1), &[charge("b", false)], seconds(5)).collect();
+        records.push(Record::Hold(Hold::Open { execution: execution_id(1), charges }));
         records
     }
 
     #[test]
     fn every_record_reads_back_as_it_was() {
         for record in all_records() {
-            assert_eq!(decode(&encode(&record)), Ok(record));
+            assert_eq!(decode(&encode(&record).into(), seconds(77)), Ok(record));
         }
     }
 
@@ -526,24 +534,36 @@ mod tests {
         for record in all_records() {
             let bytes = encode(&record);
             for length in 1..bytes.len() {
-                assert_eq!(decode(&bytes[..length]), Err(CodecError::Damaged), "{length} of {record:?}");
+                assert_eq!(
+                    decode(&Bytes::copy_from_slice(&bytes[..length]), seconds(0)),
+                    Err(CodecError::Damaged),
+                    "{length} of {record:?}"
+                );
             }
-            assert_eq!(decode(&[bytes, vec![0]].concat()), Err(CodecError::Damaged));
+            assert_eq!(decode(&[bytes, vec![0]].concat().into(), seconds(0)), Err(CodecError::Damaged));
         }
     }
 
     #[test]
     fn a_record_of_another_version_is_not_guessed_at() {
         let mut bytes = encode(&all_records()[0]);
-        bytes[0] = 2;
-        assert_eq!(decode(&bytes), Err(CodecError::Version));
+        bytes[0] = 1;
+        assert_eq!(decode(&bytes.into(), seconds(0)), Err(CodecError::Version));
+    }
+
+    #[test]
+    fn times_counted_from_the_write_read_back_as_what_they_then_are() {
+        let fresh = running(crate::record::AT_WRITE, lease(10));
+        let stored = encode(&Record::Execution(Box::new(fresh))).into();
+        let Ok(Record::Execution(read)) = decode(&stored, seconds(77)) else { panic!("unreadable") };
+        assert_eq!((read.admitted(), read.lease_ends()), (seconds(77), Some(seconds(87))));
     }
 
     proptest! {
         #[test]
         fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
-            let _ = decode(&[vec![VERSION, EXECUTION], bytes].concat());
+            let _ = decode(&bytes.clone().into(), seconds(0));
+            let _ = decode(&[vec![VERSION, EXECUTION], bytes].concat().into(), seconds(0));
         }
     }
 }

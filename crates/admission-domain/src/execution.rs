@@ -498,11 +498,9 @@ impl Execution {
                 next.recent.clear();
                 Ok(next)
             }
-            Standing::Reserving
-            | Standing::Stuck
-            | Standing::Running
-            | Standing::Completed
-            | Standing::Released => Err(self),
+            Standing::Reserving | Standing::Stuck | Standing::Running | Standing::Completed | Standing::Released => {
+                Err(self)
+            }
         }
     }
 
@@ -595,9 +593,10 @@ mod tests {
     use super::*;
     use crate::fixture::{completed, lease, op, released, resolved, running, sealed, seconds};
 
-    fn to<E: std::fmt::Debug>(moved: Result<Moved, E>) -> Execution {
+    /// Stored at this second.
+    fn at<E: std::fmt::Debug>(second: i64, moved: Result<Moved, E>) -> Execution {
         match moved {
-            Ok(Moved::To(next)) => next,
+            Ok(Moved::To(next, _)) => next.written(seconds(second)),
             other => panic!("should have moved: {other:?}"),
         }
     }
@@ -613,17 +612,17 @@ mod tests {
     #[test]
     fn a_late_settle_counts_while_nobody_has_taken_over() {
         let record = running(seconds(0), lease(10));
-        let late = to(record.settle(seconds(60), Token::FIRST, op(2), completed()));
+        let late = at(60, record.settle(Token::FIRST, op(2), completed()));
         assert_eq!(late.standing(seconds(60)), Standing::Completed);
         assert_eq!(late.expires(), Some(seconds(60).after(Retention::default().length())));
     }
 
     #[test]
     fn a_settle_with_an_old_token_changes_nothing() {
-        let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap();
+        let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap().written(seconds(10));
         assert!(record.token() > Token::FIRST);
-        assert_eq!(record.clone().settle(seconds(11), Token::FIRST, op(3), completed()), Err(NotSettled::LeaseLost));
-        assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None), Err(LeaseLost));
+        assert_eq!(record.clone().settle(Token::FIRST, op(3), completed()), Err(NotSettled::LeaseLost));
+        assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None, &[]), Err(LeaseLost));
     }
 
     #[test]
@@ -634,53 +633,59 @@ mod tests {
 
     #[test]
     fn the_first_settle_stands_and_its_repeat_answers_the_same() {
-        let ended = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), completed()));
-        assert_eq!(
-            ended.clone().settle(seconds(2), Token::FIRST, op(2), completed()),
-            Ok(Moved::Nowhere(ended.clone()))
-        );
-        assert_eq!(ended.settle(seconds(2), Token::FIRST, op(3), released(false)), Err(NotSettled::LeaseLost));
+        let ended = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), completed()));
+        assert_eq!(ended.clone().settle(Token::FIRST, op(2), completed()), Ok(Moved::Nowhere(ended.clone())));
+        assert_eq!(ended.settle(Token::FIRST, op(3), released(false)), Err(NotSettled::LeaseLost));
     }
 
     #[test]
     fn an_executor_that_finds_out_later_settles_what_it_called_unknown() {
         let unknown = Settlement::Unknown { outcome: None };
-        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), unknown));
+        let record = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), unknown));
         assert_eq!(record.standing(seconds(1)), Standing::Unknown);
         assert_eq!(record.expires(), None);
-        let ended = to(record.settle(seconds(99), Token::FIRST, op(3), completed()));
+        let ended = at(99, record.settle(Token::FIRST, op(3), completed()));
         assert_eq!(ended.standing(seconds(99)), Standing::Completed);
     }
 
     #[test]
     fn a_late_copy_of_an_extend_does_not_bring_an_old_checkpoint_back() {
         let record = running(seconds(0), lease(10));
-        let first = to(record.extend(seconds(1), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1))));
-        let second = to(first.extend(seconds(2), Token::FIRST, op(3), Some(lease(10)), Some(sealed(2))));
-        let copy = second.clone().extend(seconds(3), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1)));
+        let first = at(1, record.extend(seconds(1), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1)), &[]));
+        let second = at(2, first.extend(seconds(2), Token::FIRST, op(3), Some(lease(10)), Some(sealed(2)), &[]));
+        let copy = second.clone().extend(seconds(3), Token::FIRST, op(2), Some(lease(10)), Some(sealed(1)), &[]);
         assert_eq!(copy, Ok(Moved::Nowhere(second)));
     }
 
     #[test]
     fn extending_never_shortens_a_lease_nor_drops_a_checkpoint() {
-        let record = to(running(seconds(0), lease(600)).extend(
-            seconds(1),
-            Token::FIRST,
-            op(2),
-            Some(lease(10)),
-            Some(sealed(1)),
-        ));
+        let record = at(
+            1,
+            running(seconds(0), lease(600)).extend(
+                seconds(1),
+                Token::FIRST,
+                op(2),
+                Some(lease(10)),
+                Some(sealed(1)),
+                &[],
+            ),
+        );
         assert_eq!(record.lease_ends(), Some(seconds(600)));
-        let record = to(record.extend(seconds(2), Token::FIRST, op(3), Some(lease(600)), None));
+        let record = at(2, record.extend(seconds(2), Token::FIRST, op(3), Some(lease(600)), None, &[]));
         assert_eq!(record.lease_ends(), Some(seconds(602)));
         assert_eq!(record.checkpoint(), Some(&sealed(1)));
     }
 
     #[test]
     fn a_release_without_an_outcome_has_nothing_to_keep() {
-        let nothing =
-            Settlement::Released { bytes_sent: true, outcome: None, keep_for_caller_key: true, doubt_resolved: false };
-        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), nothing));
+        let nothing = Settlement::Released {
+            bytes_sent: true,
+            outcome: None,
+            keep_for_caller_key: true,
+            doubt_resolved: false,
+            free_completed: false,
+        };
+        let record = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), nothing));
         assert!(matches!(record.state(), State::Released { keep_for_caller_key: false, .. }));
         assert_eq!(record.next_generation(), 1);
     }
@@ -688,8 +693,8 @@ mod tests {
     /// Called unknown by its first executor, which knew this much; then taken over until 20 s.
     fn taken_over() -> Execution {
         let doubt = Settlement::Unknown { outcome: Some(sealed(9)) };
-        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), doubt));
-        record.resume(seconds(10), op(3), lease(10)).unwrap()
+        let record = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), doubt));
+        record.resume(seconds(10), op(3), lease(10)).unwrap().written(seconds(10))
     }
 
     #[test]
@@ -697,10 +702,10 @@ mod tests {
         let record = taken_over();
         assert_eq!(record.outcome(), Some(&sealed(9)), "whoever takes over gets it");
         let token = record.token();
-        let record = to(record.extend(seconds(11), token, op(4), Some(lease(10)), Some(sealed(1))));
+        let record = at(11, record.extend(seconds(11), token, op(4), Some(lease(10)), Some(sealed(1)), &[]));
         assert_eq!(record.standing(seconds(30)), Standing::Unknown);
         assert_eq!(record.outcome(), Some(&sealed(9)));
-        let third = record.resume(seconds(30), op(5), lease(10)).unwrap();
+        let third = record.resume(seconds(30), op(5), lease(10)).unwrap().written(seconds(30));
         assert_eq!(third.outcome(), Some(&sealed(9)));
     }
 
@@ -709,28 +714,33 @@ mod tests {
         let settle = |settlement| {
             let record = taken_over();
             let token = record.token();
-            to(record.settle(seconds(11), token, op(4), settlement)).outcome().cloned()
+            at(11, record.settle(token, op(4), settlement)).outcome().cloned()
         };
         assert_eq!(settle(Settlement::Unknown { outcome: None }), Some(sealed(9)));
         assert_eq!(settle(Settlement::Unknown { outcome: Some(sealed(8)) }), Some(sealed(8)));
         assert_eq!(settle(completed()), Some(sealed(1)));
-        let nothing =
-            Settlement::Released { bytes_sent: false, outcome: None, keep_for_caller_key: false, doubt_resolved: true };
+        let nothing = Settlement::Released {
+            bytes_sent: false,
+            outcome: None,
+            keep_for_caller_key: false,
+            doubt_resolved: true,
+            free_completed: false,
+        };
         assert_eq!(settle(nothing), None, "nothing happened after all");
     }
 
     #[test]
     fn what_was_taken_over_is_not_released_while_in_doubt() {
-        let lapsed = running(seconds(0), lease(10)).resume(seconds(10), op(3), lease(10)).unwrap();
+        let lapsed = running(seconds(0), lease(10)).resume(seconds(10), op(3), lease(10)).unwrap().written(seconds(10));
         for record in [taken_over(), lapsed] {
             let token = record.token();
-            let refused = record.clone().settle(seconds(11), token, op(4), released(false));
+            let refused = record.clone().settle(token, op(4), released(false));
             assert_eq!(refused, Err(NotSettled::InDoubt));
             let unknown = Settlement::Unknown { outcome: None };
-            let unknown = to(record.clone().settle(seconds(11), token, op(4), unknown));
-            let refused = unknown.settle(seconds(12), token, op(5), released(true));
+            let unknown = at(11, record.clone().settle(token, op(4), unknown));
+            let refused = unknown.settle(token, op(5), released(true));
             assert_eq!(refused, Err(NotSettled::InDoubt), "nor after it was called unknown again");
-            let freed = to(record.settle(seconds(11), token, op(4), resolved()));
+            let freed = at(11, record.settle(token, op(4), resolved()));
             assert_eq!(freed.standing(seconds(11)), Standing::Released);
         }
     }
@@ -738,8 +748,8 @@ mod tests {
     #[test]
     fn the_first_executor_may_release_what_it_called_unknown_itself() {
         let unknown = Settlement::Unknown { outcome: None };
-        let record = to(running(seconds(0), lease(10)).settle(seconds(1), Token::FIRST, op(2), unknown));
-        let freed = to(record.settle(seconds(2), Token::FIRST, op(3), released(true)));
+        let record = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), unknown));
+        let freed = at(2, record.settle(Token::FIRST, op(3), released(true)));
         assert_eq!(freed.standing(seconds(2)), Standing::Released);
     }
 }

@@ -46,8 +46,7 @@ pub fn decide_extend(now: Timestamp, asked: &Extend, found: &Found) -> Result<De
     match record.extend(now, asked.token, asked.operation, asked.lease, asked.checkpoint.clone(), &asked.charges) {
         Ok(Moved::To(next, _)) => {
             let decision = Decision::with(next.clone(), vec![Change::execution(next)]);
-            let decision =
-                if asked.charges.is_empty() { decision } else { decision.counting(Counted::Charges) };
+            let decision = if asked.charges.is_empty() { decision } else { decision.counting(Counted::Charges) };
             Ok(if reserving { decision.listing(Listed::Resolved(asked.execution.clone())) } else { decision })
         }
         Ok(Moved::Nowhere(same)) => Ok(Decision::plain(same)),

@@ -1,8 +1,10 @@
 //! Values for the tests of this crate, and a store that is a map.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp};
 
 use crate::admit::{Admit, AdmitAnswer, decide_admit};
@@ -11,8 +13,9 @@ use crate::codec::{decode, encode};
 use crate::execution::{Execution, Settlement, Start, Token};
 use crate::extend::{Extend, decide_extend};
 use crate::key::{Fingerprint, Key, KeyKind, Keys};
+use crate::limit::{Cap, CapKind, Charge, Limit, LimitName, Scope, Shape, Unit, Window};
 use crate::lookup::{Lookup, LookupAnswer, Target, decide_lookup};
-use crate::record::{Decision, Found, Name, Record};
+use crate::record::{AtWrite, Decision, Found, Name, Record, known};
 use crate::settle::{Settle, decide_settle};
 
 pub(crate) fn seconds(seconds: i64) -> Timestamp {
@@ -48,18 +51,19 @@ pub(crate) fn fingerprint(number: u8) -> Fingerprint {
 }
 
 pub(crate) fn running(now: Timestamp, lease: Lease) -> Execution {
-    Execution::begin(
-        now,
-        Start {
-            id: execution_id(1),
-            keys: Keys::default(),
-            generation: 0,
-            operation: op(1),
-            lease,
-            retain: Retention::default(),
-            intent: sealed(0),
-        },
-    )
+    Execution::begin(Start {
+        id: execution_id(1),
+        keys: Keys::default(),
+        generation: 0,
+        operation: op(1),
+        lease,
+        retain: Retention::default(),
+        intent: sealed(0),
+        charges: Vec::new(),
+        consumed: Vec::new(),
+        epoch: None,
+    })
+    .written(now)
 }
 
 /// A request of execution `number`, by operation `number`, with a lease of 10 s and a retention of an hour.
@@ -73,7 +77,24 @@ pub(crate) fn admit(number: u64, keys: &[Key], print: u8) -> Admit {
         lease: lease(10),
         intent: sealed(7),
         resume: None,
+        charges: Vec::new(),
+        consume: Vec::new(),
+        epoch: "first".into(),
+        listed: true,
     }
+}
+
+/// One of a day's maximum of 5.
+pub(crate) fn charge(name: &str, per_contact: bool) -> Arc<Charge> {
+    let cap = Cap::parse(CapKind::Count, Window::rolling(60_000).unwrap(), vec![(Unit::NONE, 5)]).unwrap();
+    let limit = Limit {
+        name: LimitName::parse(name).unwrap(),
+        scope: Scope::Workspace,
+        per_contact,
+        dimensions: None,
+        shape: Shape::Cap(cap),
+    };
+    Arc::new(Charge::parse(limit, 1, Unit::NONE).unwrap())
 }
 
 pub(crate) fn settle(execution: u64, operation: u64, token: Token, settlement: Settlement) -> Settle {
@@ -81,11 +102,17 @@ pub(crate) fn settle(execution: u64, operation: u64, token: Token, settlement: S
 }
 
 pub(crate) fn completed() -> Settlement {
-    Settlement::Completed { outcome: sealed(1), retain: None }
+    Settlement::Completed { outcome: sealed(1), retain: None, actual: Vec::new() }
 }
 
 pub(crate) fn released(bytes_sent: bool) -> Settlement {
-    Settlement::Released { bytes_sent, outcome: Some(sealed(2)), keep_for_caller_key: false, doubt_resolved: false }
+    Settlement::Released {
+        bytes_sent,
+        outcome: Some(sealed(2)),
+        keep_for_caller_key: false,
+        doubt_resolved: false,
+        free_completed: false,
+    }
 }
 
 pub(crate) fn resolved() -> Settlement {
@@ -94,6 +121,7 @@ pub(crate) fn resolved() -> Settlement {
         outcome: Some(sealed(4)),
         keep_for_caller_key: false,
         doubt_resolved: true,
+        free_completed: false,
     }
 }
 
@@ -103,6 +131,7 @@ pub(crate) fn kept() -> Settlement {
         outcome: Some(sealed(3)),
         keep_for_caller_key: true,
         doubt_resolved: false,
+        free_completed: false,
     }
 }
 
@@ -114,15 +143,15 @@ pub(crate) fn unknown() -> Settlement {
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     pub(crate) now: Timestamp,
-    records: BTreeMap<Name, (Vec<u8>, Option<Timestamp>)>,
+    records: BTreeMap<Name, (Bytes, Timestamp, Option<Timestamp>)>,
     /// Whether the next commit is lost after it was decided, as by a crash in between.
     pub(crate) lose: bool,
 }
 
 impl Shelf {
     pub(crate) fn get(&self, name: &Name) -> Option<Record> {
-        let (bytes, expires) = self.records.get(name)?;
-        if expires.is_some_and(|end| end <= self.now) { None } else { Some(decode(bytes).unwrap()) }
+        let (bytes, written, expires) = self.records.get(name)?;
+        if expires.is_some_and(|end| end <= self.now) { None } else { Some(decode(bytes, *written).unwrap()) }
     }
 
     pub(crate) fn execution(&self, number: u64) -> Option<Execution> {
@@ -132,7 +161,7 @@ impl Shelf {
     }
 
     pub(crate) fn expires(&self, name: &Name) -> Option<Timestamp> {
-        self.records[name].1
+        self.records[name].2
     }
 
     fn read(&self, found: &mut Found, names: Vec<Name>) {
@@ -143,15 +172,19 @@ impl Shelf {
         }
     }
 
-    fn commit<A>(&mut self, names: &[Name], decision: Decision<A>) -> A {
+    fn commit<A: AtWrite>(&mut self, names: &[Name], decision: Decision<A>) -> A {
         let lost = std::mem::take(&mut self.lose);
         for change in decision.changes {
             assert!(names.contains(&change.name), "{:?} was written without being read", change.name);
             if !lost {
-                self.records.insert(change.name, (encode(&change.record), change.expires));
+                let expires = change.expires.map(|end| known(end, self.now));
+                match change.record {
+                    Some(record) => drop(self.records.insert(change.name, (encode(&record).into(), self.now, expires))),
+                    None => drop(self.records.remove(&change.name)),
+                }
             }
         }
-        decision.answer
+        decision.answer.written(self.now)
     }
 
     pub(crate) fn admit(&mut self, asked: &Admit) -> Result<AdmitAnswer, Refusal> {
@@ -161,7 +194,7 @@ impl Shelf {
         let more = asked.follows(&found);
         self.read(&mut found, more.clone());
         names.extend(more);
-        let decision = decide_admit(self.now, asked, found)?;
+        let decision = decide_admit(self.now, asked, &found)?;
         Ok(self.commit(&names, decision))
     }
 
@@ -177,14 +210,14 @@ impl Shelf {
         let more = asked.follows(&found);
         self.read(&mut found, more.clone());
         names.extend(more);
-        let decision = decide_lookup(self.now, asked, found).unwrap();
+        let decision = decide_lookup(self.now, asked, &found).unwrap();
         self.commit(&names, decision)
     }
 
     pub(crate) fn extend(&mut self, asked: &Extend) -> Result<Execution, Refusal> {
         let mut found = Found::default();
         self.read(&mut found, asked.reads());
-        let decision = decide_extend(self.now, asked, found)?;
+        let decision = decide_extend(self.now, asked, &found)?;
         Ok(self.commit(&asked.reads(), decision))
     }
 
@@ -195,7 +228,7 @@ impl Shelf {
         let more = asked.follows(&found);
         self.read(&mut found, more.clone());
         names.extend(more);
-        let decision = decide_settle(self.now, asked, found)?;
+        let decision = decide_settle(asked, &found)?;
         Ok(self.commit(&names, decision))
     }
 }

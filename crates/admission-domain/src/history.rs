@@ -90,7 +90,11 @@ fn bare(answer: AdmitAnswer) -> AdmitAnswer {
         AdmitAnswer::Replay(it, _) => AdmitAnswer::Replay(it, Matched::Id),
         AdmitAnswer::Running(it, _) => AdmitAnswer::Running(it, Matched::Id),
         AdmitAnswer::Unknown(it, _) => AdmitAnswer::Unknown(it, Matched::Id),
-        AdmitAnswer::Admitted(_) | AdmitAnswer::KeyReused(_) => answer,
+        AdmitAnswer::Admitted(_)
+        | AdmitAnswer::KeyReused(_)
+        | AdmitAnswer::Reserved(_)
+        | AdmitAnswer::Consumed(..)
+        | AdmitAnswer::Stuck(_) => answer,
     }
 }
 
@@ -161,6 +165,7 @@ fn play(steps: Vec<Step>) {
                     token,
                     lease: Some(lease(10)),
                     checkpoint: None,
+                    charges: Vec::new(),
                 };
                 let answer = shelf.extend(&asked);
                 if old_token {

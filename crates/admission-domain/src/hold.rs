@@ -145,15 +145,15 @@ pub fn decide_close(now: Timestamp, id: &ExecutionId, record: Option<&Execution>
     let asks = |decision: Decision<()>| Decision { asks: shared(record), ..decision };
     let Some(hold) = found.hold(id) else {
         // What was on its way when it ended comes too late.
-        return asks(Decision::with((), vec![Change::hold(id.clone(), Hold::Closed)]).listing(Listed::Closed(id.clone())));
+        return asks(
+            Decision::with((), vec![Change::hold(id.clone(), Hold::Closed)]).listing(Listed::Closed(id.clone())),
+        );
     };
     if *hold == Hold::Closed {
         return Decision::plain(());
     }
     match hold.fate(now, record) {
-        Fate::Stays(length) => {
-            Decision { listed: vec![Listed::Holding(id.clone(), length)], ..Decision::plain(()) }
-        }
+        Fate::Stays(length) => Decision { listed: vec![Listed::Holding(id.clone(), length)], ..Decision::plain(()) },
         Fate::Closes(adjusted) => {
             let closed = Decision::with((), vec![Change::hold(id.clone(), Hold::Closed)]);
             asks(closed.counting(Counted::Adjusted(adjusted)).listing(Listed::Closed(id.clone())))

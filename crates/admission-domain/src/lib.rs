@@ -54,9 +54,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{
-    Admit, AdmitAnswer, Admitted, SingleUse, Takes, TakesAnswer, decide_admit, decide_takes,
-};
+pub use admit::{Admit, AdmitAnswer, Admitted, SingleUse, Takes, TakesAnswer, decide_admit, decide_takes};
 pub use bounds::{
     BRIEF, BoundsError, DEFAULT_RETENTION, Digest, Lease, MAX_KEYS, MAX_LEASE, MAX_RETENTION, MAX_SEALED,
     MAX_SINGLE_USE, MIN_LEASE, MIN_RETENTION, Retention, Sealed,
@@ -65,9 +63,7 @@ pub use codec::{CodecError, decode, encode};
 pub use execution::{Actual, Execution, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
 pub use extend::{Extend, Extended, decide_extend, decide_withdraw};
 pub use held::{Adjusted, Held, is_shared};
-pub use hold::{
-    Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads,
-};
+pub use hold::{Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads};
 pub use key::{Fingerprint, Key, KeyKind, Keys};
 pub use list::{Entry, LISTED_FOR};
 pub use lookup::{Lookup, LookupAnswer, Target, decide_lookup};

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-pub use safeconduct_types::{Mark, MarkCheck, MarkKey, ResourceDigest, Subject};
 use safeconduct_types::{ConnectorName, ContactId, SessionId, Timestamp, Version};
+pub use safeconduct_types::{Mark, MarkCheck, MarkKey, ResourceDigest, Subject};
 
 use crate::CodecError;
 
@@ -35,7 +35,9 @@ pub fn set(mut mark: Mark, before: Option<&Mark>, now: Timestamp) -> Mark {
 /// The canonical bytes of a key: what names its record.
 pub fn key_bytes(key: &MarkKey) -> Vec<u8> {
     let (kind, parts): (u8, Vec<&[u8]>) = match &key.subject {
-        Subject::SessionRevoked(contact, session) => (1, vec![contact.as_str().as_bytes(), session.as_str().as_bytes()]),
+        Subject::SessionRevoked(contact, session) => {
+            (1, vec![contact.as_str().as_bytes(), session.as_str().as_bytes()])
+        }
         Subject::ContactSignedOut(contact) => (2, vec![contact.as_str().as_bytes()]),
         Subject::ContactBlocked(contact) => (3, vec![contact.as_str().as_bytes()]),
         Subject::ContactErased(contact) => (4, vec![contact.as_str().as_bytes()]),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use safeconduct_types::{ExecutionId, OperationId, Timestamp};
 
-
 use crate::bounds::Digest;
 use crate::execution::Execution;
 use crate::held::Adjusted;
@@ -198,6 +197,12 @@ impl<T: AtWrite> AtWrite for Option<T> {
     }
 }
 
+impl AtWrite for bool {
+    fn written(self, _: Timestamp) -> Self {
+        self
+    }
+}
+
 impl AtWrite for () {
     fn written(self, _: Timestamp) -> Self {}
 }
@@ -245,7 +250,14 @@ pub struct Decision<A> {
 
 impl<A> Decision<A> {
     pub(crate) const fn plain(answer: A) -> Self {
-        Self { answer, changes: Vec::new(), counted: Counted::Nothing, listed: Vec::new(), asks: Vec::new(), optional: true }
+        Self {
+            answer,
+            changes: Vec::new(),
+            counted: Counted::Nothing,
+            listed: Vec::new(),
+            asks: Vec::new(),
+            optional: true,
+        }
     }
 
     pub(crate) const fn with(answer: A, changes: Vec<Change>) -> Self {

@@ -63,6 +63,7 @@ fn name(answer: &AdmitAnswer) -> &'static str {
         AdmitAnswer::Running(..) => "running",
         AdmitAnswer::Unknown(..) => "unknown",
         AdmitAnswer::KeyReused(_) => "key_reused",
+        other => panic!("not in the table: {other:?}"),
     }
 }
 
@@ -96,6 +97,7 @@ fn a_look_up_agrees_with_what_admission_would_say() {
                 LookupAnswer::Running(..) => "running",
                 LookupAnswer::Unknown(..) => "unknown",
                 LookupAnswer::KeyReused(_) => "key_reused",
+                LookupAnswer::Stuck(_) => panic!("nothing here is shared"),
             };
             assert_eq!(name, expected, "{keys:?} after {how}");
         }

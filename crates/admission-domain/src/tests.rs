@@ -181,7 +181,7 @@ fn settling_may_name_another_retention() {
     admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
     let retain = Some(crate::Retention::parse(Duration::from_mins(1)).unwrap());
     let outcome = crate::fixture::sealed(1);
-    shelf.settle(&settle(1, 2, Token::FIRST, Settlement::Completed { outcome, retain })).unwrap();
+    shelf.settle(&settle(1, 2, Token::FIRST, Settlement::Completed { outcome, retain, actual: Vec::new() })).unwrap();
     shelf.now = seconds(60);
     assert_eq!(shelf.lookup(&[same(1)], None), LookupAnswer::Absent);
 }
@@ -214,4 +214,159 @@ fn a_callers_key_needs_a_fingerprint() {
     let mut asked = admit(1, &[caller(1)], 1);
     asked.fingerprint = None;
     assert_eq!(Shelf::default().admit(&asked).unwrap_err().reason(), Reason::InputInvalid);
+}
+
+mod reserving {
+    use super::*;
+    use crate::admit::SingleUse;
+    use crate::bounds::Digest;
+    use crate::execution::{Actual, State};
+    use crate::fixture::{charge, sealed};
+    use crate::held::Held;
+    use crate::hold::{Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void};
+    use crate::record::{AtWrite, Counted, Found, Record};
+    use crate::settle::{Resolve, decide_resolve};
+
+    /// Execution 1 takes one of a limit of its own and one of a shared one, until 10 s.
+    fn reserved() -> (Shelf, crate::execution::Execution) {
+        let mut shelf = Shelf::default();
+        let mut asked = admit(1, &[same(1)], 1);
+        asked.charges = vec![charge("mine", true), charge("ours", false)];
+        asked.consume = vec![SingleUse { digest: Digest::new([9; 32]), expires: seconds(1_000_000) }];
+        let AdmitAnswer::Reserved(it) = shelf.admit(&asked).unwrap() else { panic!("nothing is promised yet") };
+        (shelf, it)
+    }
+
+    fn found(shelf: &Shelf, names: &[Name]) -> Found {
+        let mut found = Found::default();
+        for name in names {
+            if let Some(record) = shelf.get(name) {
+                found.insert(name.clone(), record);
+            }
+        }
+        found
+    }
+
+    fn resolve(shelf: &Shelf, promised: bool) -> crate::record::Decision<Option<crate::execution::Execution>> {
+        let asked = Resolve { execution: execution_id(1), operation: op(40), promised };
+        let mut names = asked.reads();
+        names.extend(asked.follows(&found(shelf, &names)));
+        decide_resolve(&asked, &found(shelf, &names))
+    }
+
+    #[test]
+    fn a_reservation_reads_as_running_while_its_lease_is_held_and_then_decides_nothing_before_it_is_looked_into() {
+        let (mut shelf, _) = reserved();
+        assert!(matches!(shelf.admit(&admit(2, &[same(1)], 1)), Ok(AdmitAnswer::Running(..))));
+        shelf.now = seconds(10);
+        assert!(matches!(shelf.admit(&admit(2, &[same(1)], 1)), Ok(AdmitAnswer::Stuck(_))));
+        assert!(matches!(shelf.lookup(&[same(1)], None), LookupAnswer::Stuck(_)));
+    }
+
+    #[test]
+    fn what_was_not_promised_gives_everything_back_and_what_was_reads_as_unknown() {
+        let (shelf, _) = reserved();
+        let released = resolve(&shelf, false);
+        let Counted::Adjusted(back) = &released.counted else { panic!("{released:?}") };
+        assert_eq!(back.iter().map(|one| one.delta).collect::<Vec<_>>(), [-1], "of the contact's own only");
+        assert!(released.changes.contains(&crate::record::Change {
+            name: Name::Use(Digest::new([9; 32])),
+            record: None,
+            expires: None
+        }));
+        let promised = resolve(&shelf, true);
+        assert_eq!(promised.counted, Counted::Nothing);
+        assert_eq!(promised.answer.unwrap().written(seconds(11)).standing(seconds(11)), Standing::Unknown);
+    }
+
+    #[test]
+    fn the_word_of_whoever_was_promised_makes_it_run_or_ends_it() {
+        let (mut shelf, it) = reserved();
+        let more = crate::extend::Extend {
+            execution: execution_id(1),
+            operation: op(3),
+            token: it.token(),
+            lease: None,
+            checkpoint: None,
+            charges: Vec::new(),
+        };
+        assert_eq!(shelf.extend(&more).unwrap().standing(seconds(1)), Standing::Running);
+        let (mut shelf, it) = reserved();
+        let ended = shelf.settle(&settle(1, 3, it.token(), completed())).unwrap();
+        assert_eq!(ended.standing(seconds(1)), Standing::Completed);
+    }
+
+    fn hold(record: &crate::execution::Execution) -> Take {
+        let charges: Vec<Held> = record.charges().iter().filter(|held| held.is_shared()).cloned().collect();
+        Take { execution: record.id().clone(), charges, lease: Duration::from_secs(10) }
+    }
+
+    #[test]
+    fn a_closed_hold_takes_nothing_any_more_and_one_that_is_there_is_a_promise() {
+        let (_, record) = reserved();
+        let nothing = Found::default();
+        let take = hold(&record);
+        let taken = decide_take(&take, &nothing);
+        assert_eq!((taken.answer, taken.counted), (Taken::Held, Counted::Charges));
+        let mut held = Found::default();
+        held.insert(Name::Hold(record.id().clone()), taken.changes[0].record.clone().unwrap());
+        assert_eq!(decide_take(&take, &held), crate::record::Decision::plain(Taken::Held), "a repeat takes nothing");
+        assert_eq!(decide_void(record.id(), &held), crate::record::Decision::plain(Promise::Made));
+
+        let void = decide_void(record.id(), &nothing);
+        assert_eq!(void.answer, Promise::Never);
+        let mut closed = Found::default();
+        closed.insert(Name::Hold(record.id().clone()), void.changes[0].record.clone().unwrap());
+        assert_eq!(decide_take(&take, &closed), crate::record::Decision::plain(Taken::Closed));
+    }
+
+    #[test]
+    fn a_hold_gives_back_what_its_record_does_not_say_and_nothing_if_the_record_is_gone_or_may_still_run() {
+        let (mut shelf, record) = reserved();
+        let held = decide_take(&hold(&record), &Found::default()).changes.remove(0).record.unwrap().written(seconds(0));
+        let Record::Hold(held) = held else { panic!("{held:?}") };
+        assert_eq!(held.fate(seconds(5), Some(&record)), Fate::Stays(Duration::from_secs(5)));
+        assert!(matches!(held.fate(seconds(60), Some(&record)), Fate::Stays(_)), "promised");
+        assert_eq!(held.fate(seconds(60), None), Fate::Closes(Vec::new()));
+        let mut found = Found::default();
+        found.insert(Name::Hold(record.id().clone()), Record::Hold(held.clone()));
+        let released = shelf.settle(&settle(1, 3, record.token(), released(false))).unwrap();
+        let closing = decide_close(seconds(1), record.id(), Some(&released), &found);
+        assert!(matches!(&closing.counted, Counted::Adjusted(back) if back[0].delta == -1), "{closing:?}");
+        assert_eq!(closing.changes[0].record, Some(Record::Hold(Hold::Closed)));
+    }
+
+    #[test]
+    fn what_was_really_used_is_told_of_charges_that_exist() {
+        let (mut shelf, it) = reserved();
+        let actual = |index, amount| Settlement::Completed {
+            outcome: sealed(1),
+            retain: None,
+            actual: vec![Actual { index, amount }],
+        };
+        for (index, amount) in [(2, 1), (0, -1)] {
+            let refused = shelf.settle(&settle(1, 5, it.token(), actual(index, amount))).unwrap_err();
+            assert_eq!(refused.reason(), Reason::InputInvalid);
+        }
+        let ended = shelf.settle(&settle(1, 6, it.token(), actual(1, 7))).unwrap();
+        assert_eq!(ended.charges().iter().map(|held| held.amount).collect::<Vec<_>>(), [1, 7]);
+    }
+
+    #[test]
+    fn an_operator_frees_what_is_completed_and_nobody_else_does() {
+        let mut shelf = Shelf::default();
+        admitted(shelf.admit(&admit(1, &[same(1)], 1)).unwrap());
+        shelf.settle(&settle(1, 2, Token::FIRST, completed())).unwrap();
+        assert_eq!(shelf.settle(&settle(1, 3, Token::FIRST, released(true))).unwrap_err().reason(), Reason::LeaseLost);
+        let freed = Settlement::Released {
+            bytes_sent: true,
+            outcome: None,
+            keep_for_caller_key: false,
+            doubt_resolved: false,
+            free_completed: true,
+        };
+        let record = shelf.settle(&settle(1, 4, Token::FIRST, freed)).unwrap();
+        assert!(matches!(record.state(), State::Released { .. }));
+        assert_eq!(admitted(shelf.admit(&admit(5, &[same(1)], 1)).unwrap()).execution.generation(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! What records, counters and lists are called in the store.
 
-use safeconduct_admission_domain::limit::Charge;
+use safeconduct_admission_domain::limit::{Charge, Kind};
+use safeconduct_admission_domain::mark::{parts, put};
 use safeconduct_admission_domain::{KeyKind, Name};
 use safeconduct_store::{RecordKey, Slot, StoreKeyer};
 use safeconduct_types::WorkspaceId;
@@ -40,7 +41,6 @@ pub(crate) fn mark(keyer: &StoreKeyer, slot: &Slot, key: &[u8]) -> RecordKey {
 
 /// The counter of this charge.
 pub(crate) fn counter(keyer: &StoreKeyer, slot: &Slot, charge: &Charge) -> RecordKey {
-    use safeconduct_admission_domain::limit::Kind;
     let space = match charge.limit().kind() {
         Kind::Rate => "rate",
         Kind::Count | Kind::Sum => "cap",
@@ -49,6 +49,23 @@ pub(crate) fn counter(keyer: &StoreKeyer, slot: &Slot, charge: &Charge) -> Recor
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     keyer.key(slot, space, &parts)
 }
+
+/// What stands in the contact's list for the counter of a cap, so that it is found when the contact is erased.
+pub(crate) fn counter_member(charge: &Charge) -> Vec<u8> {
+    let mut member = vec![COUNTER];
+    charge.identity().iter().for_each(|part| put(&mut member, part));
+    member
+}
+
+/// The counter that a member of the contact's list stands for, if it does for one.
+pub(crate) fn counter_of(keyer: &StoreKeyer, slot: &Slot, member: &[u8]) -> Option<RecordKey> {
+    let (first, identity) = member.split_first()?;
+    let parts = parts(identity).ok().filter(|_| *first == COUNTER)?;
+    Some(keyer.key(slot, "cap", &parts))
+}
+
+/// No execution id begins so.
+const COUNTER: u8 = b'#';
 
 /// The contact's executions, by the time of their admission.
 pub(crate) fn list(keyer: &StoreKeyer, slot: &Slot) -> RecordKey {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use safeconduct_admission_domain::calendar::Calendars;
-use safeconduct_admission_domain::limit::Charge;
+use safeconduct_admission_domain::limit::{Charge, Kind};
 use safeconduct_admission_domain::mark::{Mark, MarkCheck};
 use safeconduct_admission_domain::meter::{Meter, Reading, Remaining};
 use safeconduct_admission_domain::step::{IndexOp, Step, When};
@@ -29,6 +29,8 @@ use crate::view::{View, mark_name};
 const ATTEMPTS: u32 = 64;
 /// How often for changes that the answer does not depend on.
 const OPTIONAL_ATTEMPTS: u32 = 3;
+/// How long a cap may count at most: its longest window, and what is kept beyond.
+const COUNTED_FOR: Duration = Duration::from_hours(24 * 405);
 /// Records in one call to the store.
 const BATCH: usize = safeconduct_store::MAX_RECORDS;
 /// When to ask again after a fault of the store.
@@ -240,6 +242,7 @@ impl Page<'_> {
             return Draft::default();
         }
         let (names, changes) = self.changes(marks, view, &decision.changes);
+        let listed = decision.listed.iter().flat_map(|listed| self.indexed(listed));
         Draft {
             skip,
             names,
@@ -248,7 +251,7 @@ impl Page<'_> {
                 operation: write_id(asked.operation, &changes),
                 changes,
                 meters,
-                index: decision.listed.iter().flat_map(|listed| self.indexed(listed)).collect(),
+                index: self.counters(asked, decision).chain(listed).collect(),
             },
         }
     }
@@ -276,21 +279,40 @@ impl Page<'_> {
         (names, writes)
     }
 
+    /// The counters of the contact's caps are listed with its executions, for as long as they may count.
+    fn counters<'b, A>(
+        &'b self,
+        asked: &'b Asked<'_>,
+        decision: &Decision<A>,
+    ) -> impl Iterator<Item = IndexOp<RecordKey>> + 'b {
+        let taken = decision.counted == Counted::Charges && !self.route.is_empty();
+        let key = keys::list(&self.ledger.keyer, &self.slot);
+        let caps = asked.charges.iter().filter(move |charge| taken && charge.limit().kind() != Kind::Rate);
+        caps.flat_map(move |charge| {
+            let (score, member) = (ahead(COUNTED_FOR), keys::counter_member(charge));
+            let add = IndexOp::Add { key: key.clone(), score, member };
+            [add, IndexOp::Expire { key: key.clone(), at: score }]
+        })
+    }
+
     fn indexed(&self, listed: &Listed) -> Vec<IndexOp<RecordKey>> {
         let (keyer, slot) = (&self.ledger.keyer, &self.slot);
         let member = |id: &ExecutionId| id.as_str().as_bytes().to_vec();
-        let soon = |length: &Duration| When::Now(i64::try_from(length.as_millis()).unwrap_or(i64::MAX));
         let add = |key, score, id| IndexOp::Add { key, score, member: member(id) };
         match listed {
             Listed::Begun(id) => {
                 let below = When::Now(0_i64.saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX)));
                 let key = keys::list(keyer, slot);
-                vec![IndexOp::Trim { key: key.clone(), below }, add(key, When::Now(0), id)]
+                vec![
+                    IndexOp::Trim { key: key.clone(), below },
+                    add(key.clone(), When::Now(0), id),
+                    IndexOp::Expire { key, at: ahead(COUNTED_FOR) },
+                ]
             }
             Listed::Undone(id) => vec![IndexOp::Remove { key: keys::list(keyer, slot), member: member(id) }],
-            Listed::Reserving(id, length) => vec![add(keys::reserving(keyer, slot), soon(length), id)],
+            Listed::Reserving(id, length) => vec![add(keys::reserving(keyer, slot), ahead(*length), id)],
             Listed::Resolved(id) => vec![IndexOp::Remove { key: keys::reserving(keyer, slot), member: member(id) }],
-            Listed::Holding(id, length) => vec![add(keys::holds(keyer, slot), soon(length), id)],
+            Listed::Holding(id, length) => vec![add(keys::holds(keyer, slot), ahead(*length), id)],
             Listed::Closed(id) => vec![IndexOp::Remove { key: keys::holds(keyer, slot), member: member(id) }],
         }
     }
@@ -327,6 +349,10 @@ impl Draft {
     fn is_empty(&self) -> bool {
         self.step.changes.is_empty() && self.step.meters.is_empty() && self.step.index.is_empty()
     }
+}
+
+fn ahead(length: Duration) -> When {
+    When::Now(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn remaining(meters: &[Meter], readings: &[Reading], skip: usize) -> Vec<Remaining> {

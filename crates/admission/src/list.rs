@@ -13,6 +13,8 @@ use crate::wire::{ListPage, page_token, parse_list, to_record, to_state};
 
 /// A page ends when its records have this many sealed bytes, so that every answer fits into a message.
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// How far the store's clock may be ahead of what is estimated.
+const SKEW: std::time::Duration = std::time::Duration::from_hours(24);
 /// Lines of the list in one call to the store.
 const LINES: usize = 128;
 
@@ -53,7 +55,9 @@ impl Admission {
 /// What is listed below `after`, newest first; as much as one call tells.
 pub(crate) async fn lines(page: &Page<'_>, after: Option<&Entry>) -> Result<Vec<Entry>, Refusal> {
     let key = keys::list(&page.ledger.keyer, &page.slot);
-    let mut end = after.map_or(i64::MAX, |entry| entry.admitted.as_millis());
+    // What lies ahead are counters.
+    let now = page.ledger.engine.now_estimate().after(SKEW).as_millis();
+    let mut end = after.map_or(now, |entry| entry.admitted.as_millis());
     let mut limit = LINES;
     loop {
         let (_, members) = page.ledger.engine.index(&page.slot, &key, 0..=end, limit, true).await.map_err(refusal)?;

@@ -150,6 +150,17 @@ impl Ledger {
         self.close(workspace, view, now, record.id(), Some(record)).await
     }
 
+    /// Closes the hold of an execution whose record was erased. What it took stays counted.
+    pub(crate) async fn close_erased(
+        &self,
+        workspace: &WorkspaceId,
+        now: Timestamp,
+        id: &ExecutionId,
+    ) -> Result<(), Refusal> {
+        drop(self.holds.take(id));
+        self.close(workspace, View::blank(), now, id, None).await.map(drop)
+    }
+
     async fn close(
         &self,
         workspace: &WorkspaceId,

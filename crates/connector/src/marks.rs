@@ -12,7 +12,7 @@ use crate::attempt::Allowed;
 /// What may be done while it is not known what was closed in the last second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stakes {
-    /// Goes on: it touches nobody's own, or its definition says that it need not wait for the store.
+    /// Goes on: it touches nobody's own.
     GoesOn,
     /// Asks admission, and goes on if its store is gone: its definition says `on_store_failure: allow`.
     Anyway,
@@ -77,11 +77,10 @@ impl Service {
     /// Refuses what a mark closes.
     pub(crate) fn heed(&self, checks: Vec<MarkCheck>, stakes: Stakes) -> Result<Heeded, Refusal> {
         let ask = match (self.mirror.check(&checks, self.clock.instant()), stakes) {
-            (MirrorAnswer::Clear, _) => false,
+            (MirrorAnswer::Clear, _) | (MirrorAnswer::Lagging(None), Stakes::GoesOn) => false,
             (MirrorAnswer::Met(mark), _) | (MirrorAnswer::Lagging(Some(mark)), Stakes::GoesOn | Stakes::Anyway) => {
                 return Err(closed(&mark));
             }
-            (MirrorAnswer::Lagging(None), Stakes::GoesOn) => false,
             (MirrorAnswer::Lagging(_), Stakes::Private) => return Err(lagging()),
             (MirrorAnswer::Lagging(_), Stakes::Write | Stakes::Anyway) => true,
         };

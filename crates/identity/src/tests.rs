@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use safeconduct_admission_client::{ClearMark, SetMark};
 use safeconduct_identity_domain::assertion::VerifiedContact;
 use safeconduct_identity_domain::contact::ContactKind;
 use safeconduct_identity_domain::user_hash;
@@ -15,7 +16,8 @@ use safeconduct_service::keyring::{Keyring, Purpose};
 use safeconduct_service::status::refusal_in;
 use safeconduct_store::EmbeddedStore;
 use safeconduct_types::{
-    CallerName, ManualClock, Provenance, Reason, Refusal, Secret, SeededRandom, Timestamp, WorkspaceId,
+    CallerName, ContactId, Deadline, ManualClock, Mark, MarkCheck, MarkKey, Provenance, Reason, Refusal, Secret,
+    SeededRandom, Subject, Timestamp, WorkspaceId,
 };
 use tempfile::TempDir;
 use tonic::{Request, Status};
@@ -79,7 +81,32 @@ struct Suite {
     clock: Arc<ManualClock>,
     directory: Arc<Directory>,
     authenticator: Authenticator,
+    mirror: Mirror,
+    /// The marks in force.
+    marks: Mutex<Vec<Mark>>,
+    marking: Arc<Marked>,
     _dir: TempDir,
+}
+
+/// Takes note of the marks that are set.
+#[derive(Debug, Default)]
+struct Marked(Mutex<Vec<SetMark>>);
+
+#[tonic::async_trait]
+impl Marking for Marked {
+    async fn set_mark(&self, asked: SetMark, _: Deadline) -> Result<Mark, Refusal> {
+        self.0.lock().unwrap().push(asked.clone());
+        Ok(mark(asked.key))
+    }
+
+    async fn clear_mark(&self, _: ClearMark, _: Deadline) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+}
+
+fn mark(key: MarkKey) -> Mark {
+    let (reason, actor) = (String::new(), String::new());
+    Mark { key, effective: NOW, expires: None, reason, actor, revision: 1, min_epoch: 0 }
 }
 
 impl Suite {
@@ -106,11 +133,22 @@ impl Suite {
         let store_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let records = EmbeddedStore::open(dir.path().join("store.redb"), Arc::clone(&store_clock)).await.unwrap();
         let workspaces: Arc<dyn WorkspaceDirectory> = Arc::<Directory>::clone(&directory);
-        let ports = Ports { records: Arc::new(records), workspaces, clock: store_clock, random };
+        let mirror = Mirror::new(Arc::clone(&store_clock));
+        let marking = Arc::<Marked>::default();
+        let ports = Ports {
+            records: Arc::new(records),
+            workspaces,
+            clock: store_clock,
+            random,
+            mirror: mirror.clone(),
+            marking: Arc::<Marked>::clone(&marking),
+        };
         let identity = Identity::new(Settings::default(), keys, ports).unwrap();
         let clock_of_callers: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let grpc = IdentityGrpc::over(Arc::clone(&identity));
-        Self { grpc, identity, clock, directory, authenticator: authenticator(&dir, clock_of_callers), _dir: dir }
+        let authenticator = authenticator(&dir, clock_of_callers);
+        let marks = Mutex::default();
+        Self { grpc, identity, clock, directory, authenticator, mirror, marks, marking, _dir: dir }
     }
 
     fn request<T>(&self, caller: &str, message: T) -> Request<T> {
@@ -122,6 +160,7 @@ impl Suite {
     }
 
     async fn begin(&self, caller: &str, message: pb::StartSessionRequest) -> Result<pb::StartSessionResponse, Refusal> {
+        self.mirror.tell(self.marks.lock().unwrap().clone());
         plain(self.grpc.start_session(self.request(caller, message)).await)
     }
 
@@ -130,6 +169,7 @@ impl Suite {
         caller: &str,
         message: pb::VerifyIdentityRequest,
     ) -> Result<pb::VerifyIdentityResponse, Refusal> {
+        self.mirror.tell(self.marks.lock().unwrap().clone());
         plain(self.grpc.verify_identity(self.request(caller, message)).await)
     }
 
@@ -207,6 +247,62 @@ async fn a_user_hash_proves_a_user_and_upgrades_the_session() {
     assert_eq!(contact.attributes["user_id"].value_json, r#""u1""#);
     assert_eq!(proven.proof_expire_time.unwrap().seconds, NOW.as_seconds() + 12 * 3600);
     assert!(!proven.assertion.contains("u1") && proven.assertion.len() < 1024, "{} bytes", proven.assertion.len());
+}
+
+#[tokio::test]
+async fn an_upgrade_ends_the_assertions_from_before_it_and_not_its_own() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let proven = suite.verify("messenger", within(&session.assertion, hashed("u1", SECRET))).await.unwrap();
+    let set = suite.marking.0.lock().unwrap().clone();
+    let [asked] = set.as_slice() else { panic!("one mark: {set:?}") };
+    let stale = Mark {
+        effective: asked.effective.unwrap(),
+        expires: asked.expires,
+        min_epoch: asked.min_epoch,
+        ..mark(asked.key.clone())
+    };
+    let meets = |assertion: &str| {
+        let checks: Vec<MarkCheck> = suite.read(assertion, "messenger").unwrap().marks();
+        checks.iter().any(|check| check.key == stale.key && stale.is_met(check))
+    };
+    assert!(meets(&session.assertion));
+    assert!(!meets(&proven.assertion));
+    assert!(stale.in_force(NOW.after(suite.identity.settings.assertion_lifetime)), "as long as there can be any");
+    // The old assertion will still do to ask once more for an answer that got lost.
+    *suite.marks.lock().unwrap() = vec![stale.clone()];
+    suite.verify("messenger", within(&session.assertion, hashed("u1", SECRET))).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_blocked_and_a_workspace_that_is_disabled_get_no_assertion() {
+    let suite = Suite::start().await;
+    let proven = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap();
+    let contact: ContactId = proven.contact.unwrap().contact_id.parse().unwrap();
+    let key = |subject| MarkKey::new("acme".parse().unwrap(), subject);
+    let close = |subject| *suite.marks.lock().unwrap() = vec![mark(key(subject))];
+    close(Subject::ContactBlocked(contact));
+    let refused = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::AssertionRevoked);
+    suite.verify("messenger", hashed("u2", SECRET)).await.unwrap();
+    close(Subject::WorkspaceDisabled);
+    for refused in [
+        suite.verify("messenger", hashed("u2", SECRET)).await.unwrap_err(),
+        suite.begin("messenger", visitor()).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.reason(), Reason::ConnectorDisabled);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_upgraded_by_nobody() {
+    let suite = Suite::start().await;
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let read = suite.read(&session, "messenger").unwrap();
+    let subject = Subject::SessionRevoked(read.contact().id.clone(), read.session().clone());
+    *suite.marks.lock().unwrap() = vec![mark(MarkKey::new("acme".parse().unwrap(), subject))];
+    let refused = suite.verify("messenger", within(&session, hashed("u1", SECRET))).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::AssertionRevoked);
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use safeconduct_identity_domain::session::{FIRST_EPOCH, Session};
 use safeconduct_identity_domain::user_hash::UserHashSecrets;
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_telemetry::field;
-use safeconduct_types::{ContactId, Provenance, Reason, Refusal, SecretText, SessionId, Timestamp, WorkspaceId};
+use safeconduct_types::{
+    ContactId, MarkCheck, Provenance, Reason, Refusal, SecretText, SessionId, Subject, Timestamp, WorkspaceId,
+};
 
 use crate::Identity;
 use crate::issue::Issued;
@@ -59,6 +61,8 @@ impl Identity {
                 "the session belongs to another workspace; start one in this workspace",
             ));
         }
+        let is_current = |check: &MarkCheck| !matches!(check.key.subject, Subject::AssertionStale(..));
+        self.answer(&held.marks().into_iter().filter(is_current).collect::<Vec<_>>())?;
         Ok(held.session().clone())
     }
 

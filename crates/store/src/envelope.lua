@@ -65,13 +65,15 @@ local function apply(keys, remembered, first, operation, now, grace, most)
       else
         ends = tonumber(ends)
       end
-      local past = string.sub(operation .. remembered[i], 1, 16 * most)
-      local bytes = string.format('2%s%016d%016d%d', kind, ends, written, #past / 16) .. past .. value
+      local past = operation
+      if remembered[i] ~= '' then past = string.sub(past .. remembered[i], 1, 16 * most) end
+      local head = string.format('2%s%016d%016d%d', kind, ends, written, #past / 16)
+      local bytes = head .. past .. value
       if ends == 0 then
         redis.call('SET', key, bytes)
       else
         -- A length, not a moment: the server's clock collects, but `now` is kept between bounds.
-        redis.call('SET', key, bytes, 'PX', math.max(ends - now, 0) + grace)
+        redis.call('SET', key, bytes, 'PX', string.format('%d', math.max(ends - now, 0) + grace))
       end
     end
   end

@@ -41,6 +41,16 @@ impl StoreError {
         }
     }
 
+    /// The same for a call that changed nothing that matters, or that cannot have been carried out.
+    pub(crate) fn without_doubt(self) -> Self {
+        if let Self::Unanswered(why) = self { Self::Unavailable(why) } else { self }
+    }
+
+    /// The same for a call that may have been carried out unseen.
+    pub(crate) fn in_doubt(self) -> Self {
+        if let Self::Unavailable(why) = self { Self::Unanswered(why) } else { self }
+    }
+
     /// The reason that callers of the suite are given.
     pub const fn reason(&self) -> Reason {
         match self {

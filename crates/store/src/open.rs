@@ -9,6 +9,7 @@ use crate::{EmbeddedStore, Pace, Records, RedisOptions, RedisRecords, RedisStore
 
 /// Which store, and how.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process, and not for long")]
 pub enum StoreOptions {
     /// The embedded engine in this file, created if it is not there. One process at a time.
     Embedded {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use safeconduct_proto::admission::v1::admission_service_client::AdmissionServiceClient;
 use safeconduct_proto::connector::v1 as connector;
+use safeconduct_proto::connector::v1::connector_admin_service_client::ConnectorAdminServiceClient;
 use safeconduct_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use safeconduct_proto::identity::v1 as identity;
@@ -160,6 +161,11 @@ impl Caller {
     /// A client of connector.
     pub fn connector(&self) -> ConnectorServiceClient<Authorized> {
         ConnectorServiceClient::new(self.connector.clone()).max_encoding_message_size(64 << 20)
+    }
+
+    /// A client of connector, for operators.
+    pub fn operate(&self) -> ConnectorAdminServiceClient<Authorized> {
+        ConnectorAdminServiceClient::new(self.connector.clone())
     }
 
     /// Envoy's rate limit service, which admission serves.

@@ -1,7 +1,7 @@
 //! A Redis of the test's own.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Redis {
     /// Starts a server that has every write on disk before it answers, and this one for a master.
     pub async fn start_replica(&self) -> anyhow::Result<Self> {
         let master = format!("127.0.0.1 {}", self.port);
-        let replica = Self::start_with(&[&DURABLE[..], &REPLICATION, &["--replicaof", &master]].concat()).await?;
+        let replica = Self::start_with(&[&DURABLE[..], &["--replicaof", &master]].concat()).await?;
         replica.until_replica().await?;
         Ok(replica)
     }
@@ -181,7 +181,7 @@ impl Redis {
 }
 
 /// What makes replicas follow at once.
-pub(crate) const REPLICATION: [&str; 4] = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
+const REPLICATION: [&str; 4] = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
 
 /// Tries to start something a few times: somebody may take a free port before it is bound.
 pub(crate) async fn retry<T>(start: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -198,7 +198,7 @@ pub(crate) async fn retry<T>(start: impl AsyncFn() -> anyhow::Result<T>) -> anyh
 /// Ports that are free now, all different.
 pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let bound: Vec<_> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
-    Ok(bound.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?.iter().map(|one| one.port()).collect())
+    Ok(bound.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?.iter().map(SocketAddr::port).collect())
 }
 
 pub(crate) fn program() -> PathBuf {
@@ -208,7 +208,7 @@ pub(crate) fn program() -> PathBuf {
 fn spawn(folder: &Path, port: u16, settings: &[String]) -> anyhow::Result<Process> {
     let mut command = command(&program());
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
-    command.arg("--dir").arg(folder).args(settings);
+    command.args(REPLICATION).arg("--dir").arg(folder).args(settings);
     Process::spawn("redis", command, folder)
         .context("Redis is needed: install redis-server, or run `make test`, which does")
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
 
-use crate::redis::{LONGEST, REPLICATION, free_ports, retry};
+use crate::redis::{LONGEST, free_ports, retry};
 use crate::{Redis, until};
 
 /// How many masters; each has one replica.
@@ -43,7 +43,6 @@ impl RedisCluster {
                 &["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", NODE_TIMEOUT],
                 &["--cluster-port", &bus, "--cluster-replica-validity-factor", "0"],
                 &["--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"],
-                &REPLICATION,
             ];
             let settings = settings.concat().iter().map(ToString::to_string).collect();
             servers.push(Redis::start_in(folder, vec![*port], settings).await?);

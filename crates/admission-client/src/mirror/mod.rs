@@ -155,6 +155,17 @@ impl Mirror {
         }
     }
 
+    /// Tells the mirror that just these marks are in force now, without an admission.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn tell(&self, marks: impl IntoIterator<Item = Mark>) {
+        let now = self.0.clock.instant();
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let heartbeat = News::Heartbeat(self.0.clock.now());
+        for news in [News::Reset].into_iter().chain(marks.into_iter().map(News::Set)).chain([heartbeat]) {
+            state.take_in(news, self.0.start, now);
+        }
+    }
+
     fn heard(&self) -> Option<Instant> {
         self.0.state.read().unwrap_or_else(PoisonError::into_inner).heard().map(|(at, _)| at)
     }

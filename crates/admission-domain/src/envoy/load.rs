@@ -167,12 +167,8 @@ impl Loading {
 
     fn file(&mut self, source: &Source) {
         self.path.clone_from(&source.path);
-        let whole = |message: &str| Problem {
-            path: source.path.clone(),
-            line: 0,
-            column: 0,
-            message: message.to_owned(),
-        };
+        let whole =
+            |message: &str| Problem { path: source.path.clone(), line: 0, column: 0, message: message.to_owned() };
         if source.text.len() > MAX_FILE_BYTES {
             self.problems.push(whole("is longer than 4 MiB; split it, a domain a file"));
             return;

@@ -42,8 +42,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    const ALL: [Self; 7] =
-        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+    const ALL: [Self; 7] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
     /// Its name in a file.
     pub const fn as_str(self) -> &'static str {

@@ -47,6 +47,9 @@ descriptors:
     detailed_metric: true
     shadow_mode: true
     rate_limit: {unit: year, requests_per_unit: 1, replaces: [{name: texts}]}
+  - key: own
+    value: f*
+    rate_limit: {unit: day, requests_per_unit: 1}
 ";
 
 #[test]
@@ -70,6 +73,7 @@ fn a_descriptor_has_a_limit_only_at_its_own_depth() {
     assert_eq!(asked(&rules, "edge", &[marketing]), None);
     assert_eq!(asked(&rules, "edge", &[("to_number", "1")]), None);
     assert_eq!(asked(&rules, "edge", &[marketing, ("to_number", "1"), ("more", "1")]), None);
+    assert_eq!(asked(&rules, "edge", &[("remote_address", "1"), ("remote_address", "2")]), None);
     assert_eq!(asked(&rules, "edge", &[]), None);
 }
 
@@ -85,6 +89,7 @@ fn a_shared_pattern_stands_in_for_its_values_and_others_do_not() {
     let rules = rules(GATEWAY);
     let domain = rules.domain("edge").unwrap();
     assert_eq!(domain.find([("path", "/api/1")]).unwrap().shared, [(0, "/api/*")]);
+    assert!(domain.find([("own", "fish")]).unwrap().shared.is_empty());
     assert!(domain.find([("path", "/api/exact")]).unwrap().shared.is_empty());
     assert!(domain.find([("remote_address", "1.2.3.4")]).unwrap().shared.is_empty());
 }
@@ -96,7 +101,7 @@ fn what_a_limit_says_is_what_is_in_force() {
     let limit = |key, value| domain.find([(key, value)]).unwrap().limit;
     assert_eq!(limit("remote_address", "50.0.0.5").allowance, Allowance::Closed);
     assert_eq!(limit("ldap", "x").allowance, Allowance::Unlimited);
-    let rate = |permits, seconds, burst| {
+    let rate = |permits, seconds: i64, burst| {
         Allowance::Rate(Rate::of_a_gateway(permits, seconds * 1_000_000, burst).unwrap())
     };
     assert_eq!(limit("remote_address", "1.2.3.4").allowance, rate(10, 1, 10));
@@ -107,7 +112,7 @@ fn what_a_limit_says_is_what_is_in_force() {
     let texts = domain.find([("message_type", "marketing"), ("to_number", "1")]).unwrap().limit;
     assert_eq!(texts.policy, "texts");
     assert_eq!(rules.limits()[texts.id.unwrap()].to_string(), "edge.message_type_marketing.to_number");
-    assert_eq!(rules.limits().len(), 8);
+    assert_eq!(rules.limits().len(), 9);
 }
 
 #[test]
@@ -144,10 +149,22 @@ fn wrong_files_are_refused_with_place_and_remedy() {
         ),
         ("domain: d\ndescriptors:\n  - {key: a}\n  - {key: a, value: ''}\n", "a.yaml:4:", "no value stand twice"),
         ("domain: d\ndescriptors:\n  - {key: a, value: 'b*'}\n  - {key: a, value: 'b*'}\n", "a.yaml:4:", "pattern"),
-        ("domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: fortnight, requests_per_unit: 1}}\n", "a.yaml:3:", "week"),
-        ("domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day}}\n", "a.yaml:3:", "requests_per_unit is required"),
+        (
+            "domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: fortnight, requests_per_unit: 1}}\n",
+            "a.yaml:3:",
+            "week",
+        ),
+        (
+            "domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day}}\n",
+            "a.yaml:3:",
+            "requests_per_unit is required",
+        ),
         ("domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day, requests_per_unit: -1}}\n", "a.yaml:3:", ""),
-        ("domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day, unlimited: true}}\n", "a.yaml:3:", "without unit"),
+        (
+            "domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day, unlimited: true}}\n",
+            "a.yaml:3:",
+            "without unit",
+        ),
         (
             "domain: d\ndescriptors:\n  - {key: a, rate_limit: {unit: day, requests_per_unit: 1, burst: 0}}\n",
             "a.yaml:3:",
@@ -184,6 +201,7 @@ fn everything_that_is_wrong_is_told_at_once_and_over_all_files() {
 
 #[test]
 fn numbers_are_fine_as_values() {
-    let rules = rules("domain: d\ndescriptors: [{key: status, value: 404, rate_limit: {unit: day, requests_per_unit: 1}}]");
+    let rules =
+        rules("domain: d\ndescriptors: [{key: status, value: 404, rate_limit: {unit: day, requests_per_unit: 1}}]");
     assert_eq!(asked(&rules, "d", &[("status", "404")]), Some(1));
 }

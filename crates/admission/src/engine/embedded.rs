@@ -306,6 +306,16 @@ impl Engine for EmbeddedEngine {
         self.store.view(job).await
     }
 
+    async fn forget(&self, _: &Slot, keys: &[RecordKey]) -> Result<(), StoreError> {
+        let (store, keys) = (self.store.clone(), keys.to_vec());
+        let job = move |txn: &mut Txn<'_>| {
+            keys.iter().try_for_each(|key| txn.delete(key))?;
+            store.ephemeral().update(txn.now_us(), &keys, |rates| rates.iter_mut().for_each(|rate| *rate = None));
+            Ok(())
+        };
+        self.store.transact(job).await
+    }
+
     fn epoch(&self, _: &Slot) -> String {
         self.store.epoch()
     }

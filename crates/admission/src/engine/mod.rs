@@ -97,6 +97,9 @@ pub(crate) trait Engine: Send + Sync + Debug {
         newest_first: bool,
     ) -> Result<(Timestamp, Members), StoreError>;
 
+    /// Forgets these counters, rates and caps. May be repeated.
+    async fn forget(&self, slot: &Slot, keys: &[RecordKey]) -> Result<(), StoreError>;
+
     /// Tells one history of the slot from another: it changes when what was acknowledged may be lost.
     fn epoch(&self, slot: &Slot) -> String;
 

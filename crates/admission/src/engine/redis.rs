@@ -22,6 +22,7 @@ pub(crate) struct RedisEngine {
     rates: Script,
     step: Script,
     index: Script,
+    forget: Script,
 }
 
 impl RedisEngine {
@@ -32,6 +33,7 @@ impl RedisEngine {
             rates: Script::new(include_str!("scripts/rates.lua")).named("rates"),
             step: Script::new(&format!("{LUA}{}", include_str!("scripts/step.lua"))).named("step"),
             index: Script::new(include_str!("scripts/index.lua")).named("index"),
+            forget: Script::new(include_str!("scripts/forget.lua")).named("forget"),
         }
     }
 
@@ -173,6 +175,10 @@ impl Engine for RedisEngine {
             members.push((score.ok_or_else(Reply::strange)?, member));
         }
         Ok((moment(now), members))
+    }
+
+    async fn forget(&self, slot: &Slot, keys: &[RecordKey]) -> Result<(), StoreError> {
+        self.store.run(slot, &self.forget, keys, &[], Use::Write).await.map(drop)
     }
 
     fn epoch(&self, slot: &Slot) -> String {

@@ -21,13 +21,14 @@ pub(super) fn check(request: &RateLimitRequest) -> Result<(), Refusal> {
     if !(1..=MAX_KEY).contains(&request.domain.len()) {
         wrong.wrong("domain", "must have 1 to 1024 bytes");
     }
-    if !(1..=MAX_DESCRIPTORS).contains(&request.descriptors.len()) {
+    let descriptors = &request.descriptors;
+    if !(1..=MAX_DESCRIPTORS).contains(&descriptors.len()) {
         wrong.wrong("descriptors", "must be 1 to 64");
-    } else {
-        for (index, descriptor) in request.descriptors.iter().enumerate() {
-            if let Some((field, problem)) = problem(descriptor) {
-                wrong.wrong(&format!("descriptors[{index}].{field}"), problem);
-            }
+    }
+    // Those that are too many are not told one by one.
+    for (index, descriptor) in descriptors.iter().enumerate().take(MAX_DESCRIPTORS) {
+        if let Some((field, problem)) = problem(descriptor) {
+            wrong.wrong(&format!("descriptors[{index}].{field}"), problem);
         }
     }
     wrong.finish()

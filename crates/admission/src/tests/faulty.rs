@@ -111,6 +111,11 @@ impl Engine for Faulty {
         self.inner.index(slot, key, scores, limit, newest_first).await
     }
 
+    async fn forget(&self, slot: &Slot, keys: &[RecordKey]) -> Result<(), StoreError> {
+        self.alive()?;
+        self.inner.forget(slot, keys).await
+    }
+
     fn epoch(&self, slot: &Slot) -> String {
         self.inner.epoch(slot)
     }

@@ -97,7 +97,7 @@ impl Service {
         let sealed = self.vault.seal_outcome(owner, &outcome)?;
         let settlement = match outcome.kept_keys() {
             KeptKeys::All => Settlement::Completed { outcome: sealed, retain: None, actual: Vec::new() },
-            kept => Settlement::Released {
+            kept @ (KeptKeys::CallersOnly | KeptKeys::None) => Settlement::Released {
                 bytes_sent: true,
                 outcome: Some(sealed),
                 keep_for_caller_key: kept == KeptKeys::CallersOnly,

@@ -88,9 +88,9 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(SystemClock));
-            let records = EmbeddedStore::open(directory.path().join("a.redb"), clock.clone()).await.unwrap();
+            let store = EmbeddedStore::open(directory.path().join("a.redb"), clock.clone()).await.unwrap();
             let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
-            let service = admission::Admission::new(Arc::new(records), keyer);
+            let service = admission::Admission::embedded(store, keyer, clock.clone());
             let process = Process::new(clock.clone(), &[FILE_DESCRIPTOR_SET], CallLimits::default()).unwrap();
             let config = Config::load(&LoadOptions::default()).unwrap();
             Self {

@@ -250,9 +250,6 @@ impl Builder<'_> {
         };
         let sealer = |purpose| Sealer::new(&keyring, purpose, Arc::clone(&self.random)).map_err(Failure::usage);
         let port = Arc::new(GrpcAdmission::new(admission.clone()));
-        let mirror = Mirror::new(Arc::clone(&self.clock));
-        let (following, told) = (mirror.clone(), admission.clone());
-        drop(self.process.tasks.spawn_background(move |stop| following.follow(told, stop)));
         let trace_key = keyring.primary(Purpose::TraceHashing).map_err(Failure::usage)?.secret();
         let taken = found.workspaces.iter().map(|one| Arc::clone(&one.workspace));
         let workspaces = connector::Workspaces::new(taken, &self.secrets, &self.clock).map_err(Failure::usage)?;
@@ -268,7 +265,7 @@ impl Builder<'_> {
             ),
             admission: Arc::clone(&port) as Arc<dyn Port>,
             marking: port,
-            mirror,
+            mirror: mirror.clone(),
             vault: connector::Vault::new(sealer(Purpose::RecordSealing)?),
             settings: connector::Settings { lease: self.config.lease },
             tasks: self.process.tasks.clone(),
@@ -276,7 +273,7 @@ impl Builder<'_> {
             random: Arc::clone(&self.random),
             trace_names: ContactHasher::new(trace_key),
         });
-        self.watch_admission(admission, mirror, Arc::clone(&service));
+        self.watch_admission(admission, mirror, service.reads_without_store());
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let (executing, credentials, admin) = service.servers();
@@ -361,9 +358,9 @@ impl Builder<'_> {
     }
 
     /// Without an admission that takes writes, writes are out, and reads go on.
-    fn watch_admission(&self, admission: SisterChannel, mirror: Mirror, service: Arc<connector::Service>) {
+    fn watch_admission(&self, admission: SisterChannel, mirror: Mirror, reads_anyway: bool) {
         let health = self.process.health.clone();
-        let (clock, reads_anyway) = (Arc::clone(&self.clock), service.reads_without_store());
+        let clock = Arc::clone(&self.clock);
         let mut probe = StoreProbe::new(admission, Arc::clone(&self.clock), Arc::clone(&self.random));
         drop(self.process.tasks.spawn_background(move |stop| async move {
             health.set("connector.read", reads_anyway).await;

@@ -90,11 +90,13 @@ pub(super) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>
         .map(|candidate| {
             let edits = distance(given, candidate);
             let misplaced = last(candidate) == last(given);
-            (if misplaced { edits.min(2) } else { edits }, edits, candidate)
+            // Of two that are as near, the one with the same letters in another order.
+            let foreign = last(candidate).chars().filter(|letter| !last(given).contains(*letter)).count();
+            (if misplaced { edits.min(2) } else { edits }, edits, foreign, candidate)
         })
         .min()
-        .filter(|(edits, _, candidate)| *edits <= 1.max(given.len().min(candidate.len()) / 3))
-        .map(|(_, _, candidate)| candidate)
+        .filter(|(edits, _, _, candidate)| *edits <= 1.max(given.len().min(candidate.len()) / 3))
+        .map(|(.., candidate)| candidate)
 }
 
 /// Levenshtein's distance.
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_recognised_and_a_foreign_one_is_not() {
-        let known = ["store.url", "limits.in_flight", "drain.grace"];
+        let known = ["store.url", "store.tls", "limits.in_flight", "drain.grace"];
         assert_eq!(nearest("store.ulr", known.into_iter()), Some("store.url"));
         assert_eq!(nearest("limit.in_flight", known.into_iter()), Some("limits.in_flight"));
         assert_eq!(nearest("in_flight", known.into_iter()), Some("limits.in_flight"));

@@ -13,6 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Which store, and how to reach it.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum StoreConfig {
     /// In files of this process, in this directory.
     Embedded {
@@ -86,13 +87,14 @@ pub(super) fn read(reader: &Reader, data_dir: &Path, lease: Duration) -> Option<
         certificate: certificate(reader),
         connect_timeout: reader.duration("store.connect_timeout", 10 * MS..=30 * SECOND),
         reply_timeout: reader.duration("store.reply_timeout", 10 * MS..=30 * SECOND),
-        replicated: durability?.then_some((replicas, replica_timeout)),
+        replicated: durability.and_then(|replicated| replicated.then_some((replicas, replica_timeout))),
         recovery_hold: reader.duration("store.recovery_hold", Duration::ZERO..=Duration::from_hours(1)),
         hold_after_restart: reader.flag("store.hold_after_restart"),
         allow_unsafe: reader.flag("store.allow_unsafe"),
     };
     let given = [!url.is_empty(), !sentinels.is_empty(), !cluster.is_empty()];
     let given: Vec<&str> = PLACES.into_iter().zip(given).filter_map(|(key, given)| given.then_some(key)).collect();
+    durability?;
     if !redis? {
         for key in given {
             // Silence here would mean records on one machine that somebody believes to be shared.

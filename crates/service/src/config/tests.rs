@@ -150,6 +150,39 @@ fn wrong_values_say_what_is_expected_and_never_what_was_given() {
         ("store.kind = \"postgres\"", "store.kind: expected one of \"embedded\", \"redis\""),
         ("store.kind = \"redis\"\nstore.url = \"http://hunter2@x\"", "store.url: expected redis://"),
         ("store.url = \"redis://:hunter2@x\"", "store.url: is set, but store.kind is \"embedded\""),
+        ("store.sentinel.addresses = [\"a:1\"]", "store.sentinel.addresses: is set, but store.kind is \"embedded\""),
+        (
+            "store = {kind = \"redis\", url = \"redis://a\", cluster.addresses = [\"a:1\"]}",
+            "store.cluster.addresses: is set, and so is store.url",
+        ),
+        ("store = {kind = \"redis\", sentinel.addresses = [\"a:1\"]}", "store.sentinel.master: is empty"),
+        (
+            "store = {kind = \"redis\", url = \"redis://a\", sentinel.master = \"m\"}",
+            "store.sentinel.master: is set, but store.sentinel.addresses names no Sentinel",
+        ),
+        (
+            "store = {kind = \"redis\", cluster.addresses = [\"redis://hunter2@a\"]}",
+            "store.cluster.addresses: expected a list of host:port",
+        ),
+        ("store = {kind = \"redis\", url = \"redis://a\", user = \"u\"}", "store.password: is missing"),
+        (
+            "store = {kind = \"redis\", url = \"redis://u:hunter2@a\", password = \"hunter2\"}",
+            "store.password: is set, and store.url names",
+        ),
+        ("store = {kind = \"redis\", url = \"redis://a\", tls = true}", "store.tls: is set, but store.url is redis://"),
+        (
+            "store = {kind = \"redis\", url = \"redis://a\", ca = \"ca.pem\"}",
+            "store.ca: is set, but Redis is not spoken",
+        ),
+        ("store = {kind = \"redis\", url = \"rediss://a\", cert = \"c\"}", "store.key: is missing"),
+        (
+            "store = {kind = \"redis\", url = \"redis://a\", durability = \"replicated\", replica_timeout = \"2s\"}",
+            "store.replica_timeout: must be shorter than store.reply_timeout",
+        ),
+        (
+            "store = {kind = \"redis\", url = \"redis://a\", recovery_hold = \"29s\"}",
+            "store.recovery_hold: is shorter than connector.lease",
+        ),
         ("log.level = [\"info\"]", "log.level: expected text"),
         ("data_dir = \"\"", "data_dir: expected a path"),
         ("sisters.identity = \"ftp://x\"", "sisters.identity: expected http://host:port"),
@@ -166,6 +199,26 @@ fn wrong_values_say_what_is_expected_and_never_what_was_given() {
         assert!(!told.contains("hunter2"), "{told}");
     }
     assert!(problem("", &[("SAFECONDUCT_LIMITS__IN_FLIGHT", "many")]).contains("whole number"));
+}
+
+#[test]
+fn each_kind_of_redis_is_a_configuration() {
+    let servers = |file: &str, environment: &[(&str, &str)]| match with(file, environment).unwrap().store {
+        StoreConfig::Redis(redis) => redis,
+        StoreConfig::Embedded { .. } => panic!("{file} is embedded"),
+    };
+    let one = servers("store = {kind = \"redis\", url = \"redis://a\"}", &[]);
+    assert!(matches!(one.servers, RedisServersConfig::Standalone { .. }));
+    assert_eq!((one.replicated, one.recovery_hold), (None, Duration::from_mins(10)));
+    let file = "[store]\nkind = \"redis\"\nuser = \"u\"\ntls = true\nca = \"ca.pem\"\ndurability = \"replicated\"\nreplicas = 2\n\
+                sentinel.addresses = [\"a:1\", \"b:2\"]\nsentinel.master = \"m\"\n";
+    let watched = servers(file, &[("SAFECONDUCT_STORE__PASSWORD", "hunter2")]);
+    assert!(matches!(&watched.servers, RedisServersConfig::Sentinel { addresses, .. } if addresses.len() == 2));
+    assert_eq!(watched.replicated, Some((2, Duration::from_secs(1))));
+    assert!(!format!("{watched:?}").contains("hunter2"));
+    let addresses = ("SAFECONDUCT_STORE__CLUSTER__ADDRESSES", "a:1, b:2");
+    let cluster = servers("store.kind = \"redis\"", &[addresses]);
+    assert!(matches!(&cluster.servers, RedisServersConfig::Cluster { addresses } if addresses == &["a:1", "b:2"]));
 }
 
 #[test]

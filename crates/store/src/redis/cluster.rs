@@ -106,10 +106,11 @@ impl Cluster {
 
     /// A link to this server, which a slot is on its way to.
     pub(super) fn newcomer(&self, address: &Address) -> Arc<Link> {
+        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(master) = self.map.borrow().masters.iter().find(|master| master.address == *address) {
+            newcomers.remove(address);
             return Arc::clone(&master.link);
         }
-        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Arc::new(self.makes.link(address.clone(), None));
         Arc::clone(newcomers.entry(address.clone()).or_insert_with(make))
     }

@@ -107,14 +107,21 @@ impl Dialer {
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| Fault::of(&error).into())
     }
 
+    /// An error if the Sentinels name another master by now. If they name none, nothing follows from it.
+    pub(super) async fn confirm(&self, address: &Address) -> Result<(), StoreError> {
+        match &self.target {
+            Target::Sentinels(sentinels) => match sentinels.ask(self.timeout() / 2).await {
+                Ok(master) if master != *address => {
+                    Err(StoreError::Unavailable("the Sentinels name another master".into()))
+                }
+                Ok(_) | Err(_) => Ok(()),
+            },
+            Target::Fixed(_) => Ok(()),
+        }
+    }
+
     /// Judges the server behind a connection anew.
     pub(super) async fn examine_again(&self, up: &Up) -> Result<Condition, StoreError> {
-        if let Target::Sentinels(sentinels) = &self.target
-            && let Ok(master) = sentinels.ask(self.timeout() / 2).await
-            && master != up.address
-        {
-            return Err(StoreError::Unavailable("the Sentinels name another master".into()));
-        }
         let mut connection = up.connection.clone();
         let server = inspect(&mut connection, &place(&up.address)).await?;
         if *server.lineage.id != *up.condition.id {
@@ -167,14 +174,11 @@ impl Dialer {
                     call.arg(LINEAGE).arg(1).arg(format!("{{{tag}}}:lineage")).arg(&old).arg(&new);
                     match call.query_async(connection).await {
                         Ok(answer) => answer,
-                        Err(error) => match Fault::of(&error) {
+                        Err(error) => {
                             // It cannot be noted now: nothing is written either, until the next look.
-                            Fault::Refused(why) => {
-                                unnoted = Some(why);
-                                break;
-                            }
-                            other => return Err(other.into()),
-                        },
+                            unnoted = Some(Fault::of(&error).refusal()?);
+                            break;
+                        }
                     }
                 }
             };

@@ -40,7 +40,7 @@ impl From<Fault> for StoreError {
             | Fault::Alone(error)
             | Fault::Masterless(error) => error,
             Fault::Moved(_) | Fault::Ask(_) => {
-                Self::Unavailable("Redis is a cluster and the record is on another server".into())
+                Self::Unavailable("Redis is a cluster, and the record is on another server; name it as one".into())
             }
             Fault::Between => Self::Unavailable("the records are being moved to another server".into()),
         }
@@ -48,6 +48,11 @@ impl From<Fault> for StoreError {
 }
 
 impl Fault {
+    /// A plain no, on a connection and a server that go on; else the error.
+    pub(super) fn refusal(self) -> Result<StoreError, StoreError> {
+        if let Self::Refused(why) = self { Ok(why) } else { Err(self.into()) }
+    }
+
     /// Reads codes and kinds; of the server's texts only where a slot is, whether a disk is full, and whether a script
     /// may not do what it does.
     pub(super) fn of(error: &RedisError) -> Self {

@@ -45,10 +45,7 @@ pub(super) async fn glance(connection: &mut MultiplexedConnection) -> Result<Str
 async fn setting(connection: &mut MultiplexedConnection, name: &str) -> Result<Option<String>, StoreError> {
     match cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(connection).await {
         Ok(pair) => Ok(pair.into_iter().nth(1)),
-        Err(error) => match Fault::of(&error) {
-            Fault::Refused(_) => Ok(None),
-            other => Err(other.into()),
-        },
+        Err(error) => Fault::of(&error).refusal().map(|_| None),
     }
 }
 

@@ -186,10 +186,7 @@ impl Link {
             _ => touched,
         };
         // A write that nobody needs is in no doubt.
-        reached.map_err(|error| match error {
-            StoreError::Unanswered(why) => StoreError::Unavailable(why),
-            other => other,
-        })
+        reached.map_err(StoreError::without_doubt)
     }
 
     pub(super) fn health(&self) -> LinkHealth {
@@ -323,7 +320,10 @@ impl Keeper {
                     }
                     glances += 1;
                     if glances % WHOLE == 0 {
-                        examine(&self.state, &self.dialer, &up).await;
+                        match self.dialer.confirm(&up.address).await {
+                            Ok(()) => examine(&self.state, &self.dialer, &up).await,
+                            Err(why) => lose(&self.state, up.generation, &why),
+                        }
                     } else {
                         glance(&self.state, &self.dialer, &up).await;
                     }

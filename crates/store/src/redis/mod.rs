@@ -171,10 +171,7 @@ impl RedisStore {
                 why
             }
         };
-        Err(match error {
-            StoreError::Unavailable(why) if call.in_doubt && purpose == Use::Write => StoreError::Unanswered(why),
-            other => other,
-        })
+        Err(if call.in_doubt && purpose == Use::Write { error.in_doubt() } else { error })
     }
 
     #[cfg(test)]

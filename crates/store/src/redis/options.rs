@@ -267,6 +267,7 @@ impl Route {
             return Err(invalid("the url of Redis has no fragment; a `#` in the password is written %23"));
         }
         let info = url.into_connection_info().map_err(|_| invalid("the url of Redis cannot be read"))?;
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the client's enum is not exhaustive")]
         let (host, port, tls) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (host, *port, false),
             ConnectionAddr::TcpTls { host, port, .. } => (host, *port, true),

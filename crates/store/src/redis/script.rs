@@ -34,15 +34,15 @@ impl Script {
 
     /// The command that runs it if the server knows it.
     pub(super) fn call(&self, keys: &[RecordKey], args: &[Arg<'_>]) -> Cmd {
-        self.command("EVALSHA", &self.sha, keys, args)
+        Self::command("EVALSHA", &self.sha, keys, args)
     }
 
     /// The command that runs it and makes the server know it.
     pub(super) fn teach(&self, keys: &[RecordKey], args: &[Arg<'_>]) -> Cmd {
-        self.command("EVAL", &self.source, keys, args)
+        Self::command("EVAL", &self.source, keys, args)
     }
 
-    fn command(&self, verb: &str, script: &str, keys: &[RecordKey], args: &[Arg<'_>]) -> Cmd {
+    fn command(verb: &str, script: &str, keys: &[RecordKey], args: &[Arg<'_>]) -> Cmd {
         // Numbers of keys and integers: at most 20 digits.
         let bytes = verb.len()
             + script.len()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ::redis::{AsyncConnectionConfig, cmd};
+use ::redis::{AsyncConnectionConfig, RedisError, cmd};
 use tokio::task::JoinSet;
 
 use super::fault::Fault;
@@ -50,9 +50,8 @@ impl Sentinels {
 }
 
 async fn ask(reach: Reach, sentinel: Address, master: String) -> Result<Address, StoreError> {
-    let unavailable = |error| match StoreError::from(Fault::of(&error)) {
-        StoreError::Unavailable(why) => StoreError::Unavailable(format!("no master from the Sentinels: {why}").into()),
-        other => other,
+    let unavailable = |error: RedisError| {
+        StoreError::Unavailable(format!("no master from a Sentinel: {}", StoreError::from(Fault::of(&error))).into())
     };
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let mut connection =

@@ -59,7 +59,7 @@ if passed then
       -- A length, not a moment: `now` is kept between bounds. Until the debt is paid off, and an hour and some minutes
       -- longer: the server's clock may jump.
       local state = struct.pack('>I7I3I3', tat, answer[3 * i + 2], permits)
-      call('SET', KEYS[i], state, 'PX', (left - left % 1000) / 1000 + 3900001)
+      call('SET', KEYS[i], state, 'PX', string.format('%d', (left - left % 1000) / 1000 + 3900001))
     end
   end
 end

@@ -302,7 +302,7 @@ for i = 1, counters do
     local key = KEYS[changes + i]
     if state[i] then
       -- A length, not a moment: the server's clock collects, but `now` is kept between bounds.
-      call('SET', key, state[i], 'PX', math.max(ends[i] - ms, 1))
+      call('SET', key, state[i], 'PX', string.format('%d', math.max(ends[i] - ms, 1)))
     else
       call('DEL', key)
     end
@@ -315,7 +315,7 @@ for _ = 1, indexes do
   local key = KEYS[first + index]
   if relative == 1 then moment = moment + ms end
   if what == 1 then
-    call('ZADD', key, moment, ARGV[member])
+    call('ZADD', key, string.format('%d', moment), ARGV[member])
     member = member + 1
   elseif what == 2 then
     call('ZREM', key, ARGV[member])

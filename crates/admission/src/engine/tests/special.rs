@@ -1,15 +1,18 @@
 //! What is special to one of the engines, and what neither may do.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use safeconduct_admission_domain::limit::Rate;
 use safeconduct_admission_domain::meter::{Meter, cap, rate};
 use safeconduct_admission_domain::step::{IndexOp, When};
-use safeconduct_store::{Change, Expected, RecordKey, Reply, Slot, StoreError, Write};
-use safeconduct_types::Timestamp;
+use safeconduct_store::{
+    Change, Expected, RecordKey, RedisOptions, RedisServers, RedisStore, Reply, StoreError, StoreKeyer, Write,
+};
+use safeconduct_testkit::RedisCluster;
+use safeconduct_types::{ManualClock, Secret, Timestamp};
 
-use super::super::{Engine, Stepped};
+use super::super::{Engine, RedisEngine, Stepped};
 use super::{Bench, step};
 
 const NOW: i64 = 1_800_000_000_000_000;
@@ -142,29 +145,26 @@ async fn what_a_rate_keeps_goes_once_it_means_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_runs_the_scripts_with_the_keys_of_one_slot() {
-    let bench = Bench::with(&["--cluster-enabled", "yes", "--appendonly", "yes", "--appendfsync", "no"]).await;
-    bench.command(&[b"CLUSTER", b"ADDSLOTSRANGE", b"0", b"16383"]).await;
-    let joined = async {
-        while !matches!(bench.command(&[b"CLUSTER", b"INFO"]).await, ::redis::Value::BulkString(info)
-            if String::from_utf8_lossy(&info).contains("cluster_state:ok"))
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), joined).await.unwrap();
-    for n in 0..20 {
-        let slot = bench.slot(n);
-        let key = |space| bench.key(&slot, space, n);
+async fn a_cluster_runs_the_scripts_with_the_keys_of_one_slot() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let mut options = RedisOptions::of(RedisServers::Cluster { addresses: cluster.addresses() });
+    options.clock = Some(Arc::new(ManualClock::at(Timestamp::from_millis(NOW / 1000))));
+    options.reply_timeout = Duration::from_secs(10);
+    options.connect_timeout = Duration::from_secs(10);
+    let engine = RedisEngine::new(RedisStore::connect(options).await.unwrap());
+    let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
+    for n in 0..20_u64 {
+        let slot = keyer.slot(&[&n.to_be_bytes()]);
+        let key = |space| keyer.key(&slot, space, &[]);
         let list = IndexOp::Add { key: key("list"), score: When::Now(0), member: b"m".to_vec() };
         let trim = IndexOp::Trim { key: key("list"), below: When::Now(-1) };
         let meters = vec![(key("rate"), rate(3, 1)), (key("cap"), take(10, 7))];
         let whole = step(n + 1, vec![absent(key("exec"))], meters, vec![list, trim]);
-        assert_eq!(used(&bench.on_redis(&slot, NOW, &whole).await.unwrap()), 7);
-        let rates = vec![(key("rate"), rate(3, 1)), (bench.key(&slot, "rate", 99), rate(3, 1))];
+        assert_eq!(used(&engine.step(&slot, whole).await.unwrap()), 7);
+        let rates = vec![(key("rate"), rate(3, 1)), (keyer.key(&slot, "rate", &[b"other"]), rate(3, 1))];
         let alone = step(n + 1, Vec::new(), rates, Vec::new());
-        assert!(matches!(bench.on_redis(&slot, NOW, &alone).await.unwrap(), Stepped::Done { .. }));
-        let (_, members) = bench.redis.index(&slot, &key("list"), 0..=i64::MAX / 4096, 9, true).await.unwrap();
+        assert!(matches!(engine.step(&slot, alone).await.unwrap(), Stepped::Done { .. }));
+        let (_, members) = engine.index(&slot, &key("list"), 0..=i64::MAX / 4096, 9, true).await.unwrap();
         assert_eq!(members, [(NOW / 1000, "m".into())]);
     }
 }
@@ -174,10 +174,10 @@ async fn rates_and_questions_wait_for_no_writer() {
     let bench = Bench::new().await;
     let slot = bench.slot(1);
     let (go, held) = mpsc::channel::<()>();
-    let (began, begun) = tokio::sync::oneshot::channel();
+    let (started, begun) = tokio::sync::oneshot::channel();
     let file = bench.file.clone();
     let busy = file.transact(move |_| {
-        began.send(()).unwrap();
+        started.send(()).unwrap();
         held.recv().unwrap();
         Ok(())
     });

@@ -1,0 +1,104 @@
+//! A mark closes the way for every replica within a second, also for what is under way.
+
+use std::time::Duration;
+
+use safeconduct_proto::admission::v1 as admission;
+use safeconduct_proto::connector::v1::{DisableConnectorRequest, EnableConnectorRequest, ExecutionState};
+use safeconduct_testkit::{Ask, Caller, Layout, Options, ShopUser, Store, Suite, token, until, user_hash};
+use safeconduct_types::{OperationId, SystemRandom};
+use serde_json::json;
+use tonic::Code;
+
+use crate::{refund, refused, succeeded};
+
+/// A mark is heeded within a second; the rest is the machine's.
+const SOON: Duration = Duration::from_secs(3);
+const WHY: &str = "an incident at the shop";
+
+async fn is_refused(agent: &Caller, ask: &Ask, code: Code, reason: &str) -> anyhow::Result<()> {
+    let status = until("a refusal", SOON, async || Ok(agent.execute(ask).await.err())).await?;
+    refused::<()>(Err(status), code, reason);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_disabled_connector_is_refused_by_every_replica_until_it_is_enabled_again() {
+    let mut suite = Suite::start(Options::new(Layout::Separate, Store::Redis)).await.unwrap();
+    suite.replicate("connector", "another").await.unwrap();
+    let ada = suite.assertion(ShopUser::Ada).await.unwrap();
+    let replicas = ["connector", "another"].map(|name| suite.caller_of(name, token::AGENT).unwrap());
+    let ask = Ask::new(&ada, "list-orders", &json!({}));
+    for replica in &replicas {
+        succeeded(&replica.execute(&ask).await.unwrap());
+    }
+
+    let operator = suite.caller_of("connector", token::OPS).unwrap();
+    let (workspace_id, connector) = ("demo-shop".to_owned(), "list-orders".to_owned());
+    let disable = DisableConnectorRequest {
+        workspace_id: workspace_id.clone(),
+        connector: connector.clone(),
+        reason: WHY.to_owned(),
+        ..DisableConnectorRequest::default()
+    };
+    let agent = replicas[0].operate().disable_connector(disable.clone()).await;
+    refused(agent, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
+    let misspelt = DisableConnectorRequest { connector: "list-order".to_owned(), ..disable.clone() };
+    refused(operator.operate().disable_connector(misspelt).await, Code::NotFound, "CONNECTOR_UNKNOWN");
+    operator.operate().disable_connector(disable).await.unwrap();
+    for replica in &replicas {
+        is_refused(replica, &ask, Code::FailedPrecondition, "CONNECTOR_DISABLED").await.unwrap();
+    }
+
+    let enable = EnableConnectorRequest { workspace_id, connector, reason: WHY.to_owned(), version: String::new() };
+    operator.operate().enable_connector(enable).await.unwrap();
+    for replica in &replicas {
+        until("the connector", SOON, async || Ok(replica.execute(&ask).await.ok())).await.unwrap();
+    }
+    let logs = suite.logs();
+    let trail = logs.lines().filter(|line| line.contains("an operator acted") && line.contains(WHY)).count();
+    assert_eq!(trail, 2, "{logs}");
+}
+
+#[tokio::test]
+async fn an_execution_that_is_tried_again_stops_when_its_contact_is_blocked() {
+    let suite = Suite::start(Options::new(Layout::All, Store::Embedded)).await.unwrap();
+    let prove = async || {
+        let ada = ShopUser::Ada.id();
+        suite.website().unwrap().prove(ada, &user_hash(ada), &["support-agent"]).await
+    };
+    let proven = prove().await.unwrap();
+    let contact_id = proven.contact.unwrap().contact_id;
+    let ask = Ask::new(&proven.assertion, "refund-order", &refund(91)).key("blocked");
+    let busy = json!({"method": "POST", "path": "/refunds", "times": 50, "kind": {"retry_after": 3}});
+    suite.shop.fault(&busy).await.unwrap();
+    let agent = suite.agent().unwrap();
+    let (execution, ()) = tokio::join!(agent.execute(&ask), async {
+        suite.shop.effects_once("the first attempt", |effects| effects.refund_calls == 1).await.unwrap();
+        let key = admission::MarkKey {
+            kind: admission::MarkKind::ContactBlocked.into(),
+            workspace_id: "demo-shop".to_owned(),
+            contact_id,
+            ..admission::MarkKey::default()
+        };
+        let mark = admission::Mark { key: Some(key), reason: WHY.to_owned(), ..admission::Mark::default() };
+        let operation_id = OperationId::generate(&SystemRandom).to_string();
+        let set = admission::SetMarkRequest { mark: Some(mark), operation_id };
+        suite.caller(token::SISTER).unwrap().admission().set_mark(set).await.unwrap();
+    });
+    let execution = execution.unwrap();
+    assert_eq!(execution.state(), ExecutionState::Failed, "{execution:?}");
+    let effects = suite.shop.effects().await.unwrap();
+    assert_eq!((effects.refund_calls, effects.refunds.len()), (1, 0), "no second attempt");
+    is_refused(&agent, &ask, Code::Unauthenticated, "ASSERTION_REVOKED").await.unwrap();
+    refused(prove().await, Code::Unauthenticated, "ASSERTION_REVOKED");
+}
+
+#[tokio::test]
+async fn while_admission_cannot_be_heard_nothing_private_is_read() {
+    let mut suite = Suite::start(Options::new(Layout::Separate, Store::Redis)).await.unwrap();
+    let (agent, ada) = (suite.agent().unwrap(), suite.assertion(ShopUser::Ada).await.unwrap());
+    let ask = Ask::new(&ada, "list-orders", &json!({}));
+    succeeded(&agent.execute(&ask).await.unwrap());
+    suite.kill("admission").unwrap();
+    is_refused(&agent, &ask, Code::Unavailable, "MARKS_LAGGING").await.unwrap();
+}
