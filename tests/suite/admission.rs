@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use safeconduct_proto::admission::v1::admit_response::Decision;
 use safeconduct_proto::admission::v1::lookup_response::Answer;
-use safeconduct_proto::admission::v1::{AdmitRequest, Charge, RecordState};
+use safeconduct_proto::admission::v1::{AdmitRequest, Charge};
 use safeconduct_testkit::admission::{admit, contact, daily, lookup, rate, rolling, settle};
 use safeconduct_testkit::{Caller, Layout, Options, Store, Suite, token, until};
 use tokio::task::JoinSet;
@@ -107,13 +107,13 @@ async fn no_rate_lets_one_too_many_pass() {
 }
 
 /// Clients take random amounts and settle as they like; at no moment more than the cap is out.
-async fn drain(callers: &[Caller], cap: fn(i64) -> Charge) -> i64 {
+async fn drain(callers: &[Caller], who: u64, cap: fn(i64) -> Charge) -> i64 {
     let kept = Arc::new(AtomicI64::new(0));
     let mut clients = JoinSet::new();
     for n in 0..100_u64 {
         let (caller, kept) = (callers[usize::try_from(n).unwrap() % callers.len()].clone(), Arc::clone(&kept));
         clients.spawn(async move {
-            let person = contact(3);
+            let person = contact(who);
             for turn in 0..6_u64 {
                 let amount = i64::try_from(1 + (n * 31 + turn * 17) % 97).unwrap();
                 let request = admit(&person, n * 100 + turn, vec![cap(amount)]).unwrap();
@@ -139,7 +139,7 @@ async fn drain(callers: &[Caller], cap: fn(i64) -> Charge) -> i64 {
     // What is left can be taken to the last unit, and not one more.
     let mut left = 0;
     for number in 1_000_000.. {
-        let request = admit(&contact(3), number, vec![cap(1)]).unwrap();
+        let request = admit(&contact(who), number, vec![cap(1)]).unwrap();
         match ask(&callers[0], &request).await.unwrap() {
             Decision::Admitted(_) => left += 1,
             Decision::Denied(denied) => {
@@ -155,9 +155,12 @@ async fn drain(callers: &[Caller], cap: fn(i64) -> Charge) -> i64 {
 #[tokio::test]
 async fn no_cap_gives_out_one_unit_too_many_or_loses_one() {
     let (_suite, callers) = four(&[]).await.unwrap();
-    assert_eq!(drain(&callers, |amount| daily("calendar", true, amount, 5000)).await, 5000);
-    assert_eq!(drain(&callers, |amount| rolling("rolling", true, amount, 5000, Duration::from_hours(24))).await, 5000);
-    assert_eq!(drain(&callers, |amount| daily("shared", false, amount, 5000)).await, 5000);
+    assert_eq!(drain(&callers, 3, |amount| daily("calendar", true, amount, 5000)).await, 5000);
+    assert_eq!(
+        drain(&callers, 4, |amount| rolling("rolling", true, amount, 5000, Duration::from_hours(24))).await,
+        5000
+    );
+    assert_eq!(drain(&callers, 5, |amount| daily("shared", false, amount, 5000)).await, 5000);
 }
 
 #[tokio::test]
@@ -190,11 +193,10 @@ async fn what_was_acknowledged_survives_kill_9_of_admission_and_nothing_is_admit
         suite.kill(victim).unwrap();
         let answers = calls.join_all().await;
         for (request, answer) in answers {
-            let again = AdmitRequest { execution_id: String::new(), ..request.clone() };
             let again = AdmitRequest {
                 execution_id: safeconduct_testkit::admission::execution(&person).unwrap(),
                 operation_id: safeconduct_testkit::admission::operation(),
-                ..again
+                ..request.clone()
             };
             let later = ask(&callers[0], &again).await.unwrap();
             match (&answer, &later) {
@@ -205,9 +207,6 @@ async fn what_was_acknowledged_survives_kill_9_of_admission_and_nothing_is_admit
                 // It was told nothing: either way is right.
                 (Err(_), Decision::Running(_) | Decision::Unknown(_) | Decision::Admitted(_)) => {}
                 unexpected => panic!("{unexpected:?}"),
-            }
-            if let (Ok(_), Decision::Running(record)) = (&answer, &later) {
-                assert_eq!(record.state(), RecordState::Running);
             }
         }
     }

@@ -92,7 +92,9 @@ async fn what_is_planned_says_that_it_is_not_served_yet() {
     let mut renewed = suite.website().unwrap().identity();
     let renewal = renewed.renew_assertion(safeconduct_proto::identity::v1::RenewAssertionRequest::default()).await;
     refused(renewal, Code::Unimplemented, "UNIMPLEMENTED");
-    let gateway = suite.caller(token::SISTER).unwrap().rate_limits();
     let limit = safeconduct_proto::envoy::service::ratelimit::v3::RateLimitRequest::default();
-    refused(gateway.clone().should_rate_limit(limit).await, Code::Unimplemented, "UNIMPLEMENTED");
+    let mut gateway = suite.caller(token::GATEWAY).unwrap().rate_limits();
+    refused(gateway.should_rate_limit(limit.clone()).await, Code::Unimplemented, "UNIMPLEMENTED");
+    let mut sister = suite.caller(token::SISTER).unwrap().rate_limits();
+    refused(sister.should_rate_limit(limit).await, Code::PermissionDenied, "CALLER_NOT_ALLOWED");
 }

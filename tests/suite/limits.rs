@@ -226,7 +226,7 @@ async fn whoever_is_too_fast_is_told_how_long_to_wait_and_lists_are_counted_like
     let (refusal, status) = denied(agent.execute(&listed(7)).await, "RATE_LIMITED");
     assert_eq!((limit(&refusal).name.as_str(), refusal.guidance.next_action()), ("look", NextAction::Wait));
     let wait = status.get_details_retry_info().and_then(|retry| retry.retry_delay).unwrap();
-    assert!(wait > Duration::from_secs(600) && wait <= Duration::from_secs(1200), "{wait:?}");
+    assert!(wait > Duration::from_mins(10) && wait <= Duration::from_mins(20), "{wait:?}");
     succeeded(&agent.execute(&listed(6)).await.unwrap());
     assert_eq!(suite.shop.effects().await.unwrap().refunds.len(), 2, "a repeat is answered all the same");
 }

@@ -149,7 +149,7 @@ fn begin(now: Timestamp, asked: &Admit, found: &Found) -> Result<Decision<AdmitA
     };
     for (place, one) in asked.consume.iter().enumerate() {
         if let Some(by) = found.used(&one.digest) {
-            return Ok(Decision::plain(AdmitAnswer::Consumed(place, by.cloned())));
+            return Ok(Decision::plain(AdmitAnswer::Consumed(place, by.clone())));
         }
     }
     let execution = Execution::begin(Start {
@@ -285,7 +285,7 @@ pub fn decide_takes(asked: &Takes, found: &Found) -> Decision<TakesAnswer> {
     }
     for (place, one) in asked.consume.iter().enumerate() {
         if let Some(by) = found.used(&one.digest) {
-            return Decision::plain(TakesAnswer::Consumed(place, by.cloned()));
+            return Decision::plain(TakesAnswer::Consumed(place, by.clone()));
         }
     }
     let mut changes: Vec<Change> =

@@ -65,7 +65,9 @@ impl Hold {
 impl AtWrite for Hold {
     fn written(mut self, at: Timestamp) -> Self {
         if let Self::Open { charges, .. } = &mut self {
-            charges.iter_mut().for_each(|held| held.at = known(held.at, at));
+            for held in charges {
+                held.at = known(held.at, at);
+            }
         }
         self
     }

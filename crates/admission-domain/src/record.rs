@@ -111,10 +111,10 @@ impl Found {
         }
     }
 
-    /// Who used this single-use id, if anybody did.
-    pub(crate) fn used(&self, digest: &Digest) -> Option<Option<&ExecutionId>> {
+    /// Whether this single-use id was used, and by which execution, if that is known.
+    pub(crate) fn used(&self, digest: &Digest) -> Option<&Option<ExecutionId>> {
         match self.0.get(&Name::Use(*digest)) {
-            Some(Record::Use(by)) => Some(by.as_ref()),
+            Some(Record::Use(by)) => Some(by),
             Some(_) | None => None,
         }
     }

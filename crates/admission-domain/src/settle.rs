@@ -125,7 +125,7 @@ fn ended(next: Execution, adjusted: Vec<Adjusted>, reserving: bool, found: &Foun
         }));
     }
     if matches!(next.state(), State::Released { .. }) {
-        let mine = |digest: &&Digest| found.used(digest) == Some(Some(next.id()));
+        let mine = |digest: &&Digest| found.used(digest).is_some_and(|by| by.as_ref() == Some(next.id()));
         changes.extend(next.consumed.iter().filter(mine).map(|digest| Change::gone(Name::Use(*digest))));
     }
     let id = next.id().clone();

@@ -63,7 +63,7 @@ fn name(answer: &AdmitAnswer) -> &'static str {
         AdmitAnswer::Running(..) => "running",
         AdmitAnswer::Unknown(..) => "unknown",
         AdmitAnswer::KeyReused(_) => "key_reused",
-        other => panic!("not in the table: {other:?}"),
+        AdmitAnswer::Reserved(_) | AdmitAnswer::Consumed(..) | AdmitAnswer::Stuck(_) => panic!("{answer:?}"),
     }
 }
 

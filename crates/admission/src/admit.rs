@@ -49,12 +49,12 @@ impl Admission {
                 Span::current().record("safeconduct.execution", asked.execution.as_str());
                 let page = self.ledger.page(&workspace, &route);
                 let decision = self.admit_recorded(&page, &mut asked, &marks).await?;
-                match decision {
-                    Decision::Running(record) if wait > Duration::ZERO => {
-                        self.join(&page, &mut asked, &marks, record, wait).await
-                    }
-                    other => Ok(other),
+                if wait > Duration::ZERO
+                    && let Decision::Running(record) = decision
+                {
+                    return self.join(&page, &mut asked, &marks, record, wait).await;
                 }
+                Ok(decision)
             }
         }
     }

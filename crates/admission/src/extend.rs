@@ -30,12 +30,11 @@ impl Admission {
         if !parsed.owned {
             return Err(somebody_elses());
         }
-        let decision = match self.marks.met(&parsed.marks.others).await.map_err(refusal)? {
-            Some(mark) => Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) }),
-            None => {
-                let page = self.ledger.page(&parsed.workspace, &parsed.route);
-                self.extend_at(&page, &parsed.asked, &parsed.marks).await?
-            }
+        let decision = if let Some(mark) = self.marks.met(&parsed.marks.others).await.map_err(refusal)? {
+            Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })
+        } else {
+            let page = self.ledger.page(&parsed.workspace, &parsed.route);
+            self.extend_at(&page, &parsed.asked, &parsed.marks).await?
         };
         let name = match &decision {
             Decision::Extended(_) => "extended",

@@ -260,7 +260,7 @@ impl Page<'_> {
     fn changes(&self, marks: &[Name], view: &View, changes: &[Change]) -> (Vec<Name>, Vec<Write>) {
         let mut names = Vec::with_capacity(changes.len().saturating_add(marks.len()));
         let mut writes = Vec::with_capacity(names.capacity());
-        let expected = |name: &Name| view.revision(name).flatten().map_or(Expected::Absent, Expected::At);
+        let expected = |name: &Name| view.revision(name).map_or(Expected::Absent, Expected::At);
         for change in changes {
             let write = match &change.record {
                 Some(record) => Put::Put { value: encode(record).into(), ends: ends(change.expires), written: None },

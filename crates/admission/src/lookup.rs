@@ -92,21 +92,16 @@ impl Admission {
                 Some(lookup) => decide_lookup(now, lookup, found)?,
                 None => rates(LookupAnswer::Absent),
             };
-            Ok(match &decision.answer {
-                LookupAnswer::Absent if !split.own.is_empty() => rates(LookupAnswer::Absent),
-                _ => decision,
-            })
+            let free = decision.answer == LookupAnswer::Absent && !split.own.is_empty();
+            Ok(if free { rates(LookupAnswer::Absent) } else { decision })
         };
         // With rates to take, the look is the same stroke; without, it is a plain read.
         let mut view = if split.own.is_empty() { View::blank() } else { page.suppose_nothing(&asked) };
         for _ in 0..ROUNDS {
-            match page.decide(&asked, view, follow, decide).await? {
-                Ruled::Answer { answer: LookupAnswer::Stuck(record), .. } => {
-                    self.ledger.resolve(page.workspace, record.id()).await?;
-                    view = View::blank();
-                }
-                ruled => return Ok(ruled),
-            }
+            let ruled = page.decide(&asked, view, follow, decide).await?;
+            let Ruled::Answer { answer: LookupAnswer::Stuck(record), .. } = &ruled else { return Ok(ruled) };
+            self.ledger.resolve(page.workspace, record.id()).await?;
+            view = View::blank();
         }
         Err(crate::admit::too_late())
     }

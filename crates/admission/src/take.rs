@@ -148,7 +148,11 @@ impl Admission {
                 store_epoch: record.store_epoch,
                 ..proto::Admitted::default()
             })),
-            other => Ok(other),
+            other @ (Decision::Running(_)
+            | Decision::KeyReused(_)
+            | Decision::Denied(_)
+            | Decision::Marked(_)
+            | Decision::Consumed(_)) => Ok(other),
         }
     }
 }

@@ -75,7 +75,9 @@ fn parse(from: proto::GetUsageRequest) -> Result<(WorkspaceId, String, Vec<Arc<C
             match Charge::parse(limit.clone(), 0, unit) {
                 Ok(charge) => asked.push(Arc::new(charge)),
                 Err(errors) => {
-                    errors.into_iter().for_each(|error| fields.wrong(&format!("{at}.{}", error.field), error.problem));
+                    for error in errors {
+                        fields.wrong(&format!("{at}.{}", error.field), error.problem);
+                    }
                 }
             }
         }

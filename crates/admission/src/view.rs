@@ -52,9 +52,9 @@ impl View {
         self.revisions.keys()
     }
 
-    /// The write that the record stems from: `None` if it was not looked at, `Some(None)` if there is no record.
-    pub(crate) fn revision(&self, name: &Name) -> Option<Option<Revision>> {
-        self.revisions.get(name).copied()
+    /// The write that the record stems from; `None` if there is none, as far as is known.
+    pub(crate) fn revision(&self, name: &Name) -> Option<Revision> {
+        self.revisions.get(name).copied().flatten()
     }
 
     /// Takes in a record as it was found.
@@ -80,15 +80,12 @@ impl View {
     pub(crate) fn wrote(&mut self, at: Timestamp, revision: Revision, changes: Vec<Change>) {
         self.now = at;
         for Change { name, record, .. } in changes {
-            match record {
-                Some(record) => {
-                    self.revisions.insert(name.clone(), Some(revision));
-                    self.found.insert(name, record.written(at));
-                }
-                None => {
-                    self.revisions.insert(name.clone(), None);
-                    self.found.remove(&name);
-                }
+            if let Some(record) = record {
+                self.revisions.insert(name.clone(), Some(revision));
+                self.found.insert(name, record.written(at));
+            } else {
+                self.found.remove(&name);
+                self.revisions.insert(name, None);
             }
         }
     }

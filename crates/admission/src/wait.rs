@@ -105,10 +105,9 @@ impl Admission {
                 let mut seat = self.waiters.enter(id);
                 // What happened before the seat was taken is found by looking first.
                 self.changed(page, &mut seat, record.revision).await?;
-                match self.admit_recorded(page, asked, marks).await? {
-                    Decision::Running(still) => record = still,
-                    other => return Ok(other),
-                }
+                let decision = self.admit_recorded(page, asked, marks).await?;
+                let Decision::Running(still) = decision else { return Ok(decision) };
+                record = still;
                 last = record.clone();
             }
         });

@@ -31,5 +31,5 @@ pub use refused::{Refused, error_info, has_error_info};
 pub use safeconduct_telemetry::collector::{CollectedSpan, Collector};
 pub use shop::{Effects, Refund, Shop};
 pub use site::{Site, token};
-pub use suite::{Layout, Options, Store, Suite};
+pub use suite::{Layout, Options, Servers, Store, Suite};
 pub use wait::until;

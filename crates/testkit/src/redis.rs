@@ -24,6 +24,7 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 pub struct Redis {
     port: u16,
     settings: Vec<String>,
+    clock: Option<PathBuf>,
     process: Process,
     folder: tempfile::TempDir,
 }
@@ -58,9 +59,23 @@ impl Redis {
     /// Starts a server that has every write on disk before it answers, and this one for a master.
     pub async fn start_replica(&self) -> anyhow::Result<Self> {
         let master = format!("127.0.0.1 {}", self.port);
-        let replica = Self::start_with(&[&DURABLE[..], &["--replicaof", &master]].concat()).await?;
+        let settings: Vec<_> = DURABLE.iter().chain(&["--replicaof", &master]).map(ToString::to_string).collect();
+        let replica = retry(async || {
+            Self::start_whole(tempfile::tempdir()?, free_ports(1)?, settings.clone(), self.clock.clone()).await
+        })
+        .await?;
         replica.until_replica().await?;
         Ok(replica)
+    }
+
+    /// Starts a durable server whose clock is [`Self::set_clock`]'s: `library` is libfaketime.
+    pub async fn start_on_clock(library: &Path) -> anyhow::Result<Self> {
+        let settings = DURABLE.map(str::to_owned).to_vec();
+        retry(async || {
+            let (folder, library) = (tempfile::tempdir()?, Some(library.to_owned()));
+            Self::start_whole(folder, free_ports(1)?, settings.clone(), library).await
+        })
+        .await
     }
 
     pub(crate) async fn start_in(
@@ -68,11 +83,28 @@ impl Redis {
         ports: Vec<u16>,
         settings: Vec<String>,
     ) -> anyhow::Result<Self> {
+        Self::start_whole(folder, ports, settings, None).await
+    }
+
+    async fn start_whole(
+        folder: tempfile::TempDir,
+        ports: Vec<u16>,
+        settings: Vec<String>,
+        clock: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let port = *ports.first().context("no port")?;
-        let process = spawn(folder.path(), port, &settings)?;
-        let mut server = Self { port, settings, process, folder };
+        if clock.is_some() {
+            write_clock(folder.path(), 0)?;
+        }
+        let process = spawn(folder.path(), port, &settings, clock.as_deref())?;
+        let mut server = Self { port, settings, clock, process, folder };
         server.until_ready().await?;
         Ok(server)
+    }
+
+    /// Sets its clock so many seconds ahead of the machine's, or behind; see [`Self::start_on_clock`].
+    pub fn set_clock(&self, ahead: i64) -> anyhow::Result<()> {
+        write_clock(self.folder.path(), ahead)
     }
 
     /// How the suite reaches it.
@@ -112,13 +144,22 @@ impl Redis {
 
     /// Starts it again, where it was, with the data that it has on disk.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings, self.clock.as_deref())?;
         self.until_ready().await
+    }
+
+    /// As `restart`, but as a replica of this server, whatever it was.
+    pub async fn restart_behind(&mut self, master: u16) -> anyhow::Result<()> {
+        if let Some(at) = self.settings.iter().position(|word| word == "--replicaof") {
+            self.settings.drain(at..=at + 1);
+        }
+        self.settings.extend(["--replicaof".to_owned(), format!("127.0.0.1 {master}")]);
+        self.restart().await
     }
 
     /// As `restart`, but does not wait until it serves: it may be loading for a while.
     pub fn restart_unready(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(self.folder.path(), self.port, &self.settings)?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings, self.clock.as_deref())?;
         Ok(())
     }
 
@@ -205,8 +246,22 @@ pub(crate) fn program() -> PathBuf {
     std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| OsString::from("redis-server")).into()
 }
 
-fn spawn(folder: &Path, port: u16, settings: &[String]) -> anyhow::Result<Process> {
+/// What a server's clock is told in: the seconds that it is ahead.
+const CLOCK: &str = "clock";
+
+/// All at once: the server may look at any moment.
+fn write_clock(folder: &Path, ahead: i64) -> anyhow::Result<()> {
+    let next = folder.join("clock.next");
+    std::fs::write(&next, format!("{ahead:+}\n"))?;
+    Ok(std::fs::rename(next, folder.join(CLOCK))?)
+}
+
+fn spawn(folder: &Path, port: u16, settings: &[String], clock: Option<&Path>) -> anyhow::Result<Process> {
     let mut command = command(&program());
+    if let Some(library) = clock {
+        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", folder.join(CLOCK));
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+    }
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
     command.args(REPLICATION).arg("--dir").arg(folder).args(settings);
     Process::spawn("redis", command, folder)

@@ -1,5 +1,6 @@
 //! A master, its replicas and three Sentinels of the test's own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,11 +30,15 @@ pub struct RedisSentinel {
 impl RedisSentinel {
     /// Starts a master with so many replicas, all of which have every write on disk before they answer.
     pub async fn start(replicas: usize) -> anyhow::Result<Self> {
-        retry(async || Self::attempt(replicas).await).await
+        retry(async || Self::attempt(Redis::start().await?, replicas).await).await
     }
 
-    async fn attempt(replicas: usize) -> anyhow::Result<Self> {
-        let master = Redis::start().await?;
+    /// As `start`, and each server has a clock that can be set; see [`Redis::start_on_clock`].
+    pub async fn start_on_clocks(library: &Path, replicas: usize) -> anyhow::Result<Self> {
+        retry(async || Self::attempt(Redis::start_on_clock(library).await?, replicas).await).await
+    }
+
+    async fn attempt(master: Redis, replicas: usize) -> anyhow::Result<Self> {
         let mut servers = Vec::with_capacity(replicas + 1);
         for _ in 0..replicas {
             servers.push(master.start_replica().await?);

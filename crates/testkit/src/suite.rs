@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::process::{command, run};
-use crate::{Caller, Process, Redis, Shop, ShopUser, Site, token};
+use crate::{Caller, Process, Redis, RedisCluster, RedisSentinel, Shop, ShopUser, Site, token};
 
 /// How the services are spread over processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,45 @@ pub enum Store {
     Embedded,
     /// A Redis of the test's own.
     Redis,
+    /// A master with so many replicas, named by three Sentinels.
+    Sentinel(usize),
+    /// Three masters with a replica each.
+    Cluster,
+}
+
+/// The servers that a suite stores in; they end with it.
+#[derive(Debug)]
+pub enum Servers {
+    /// There are none, or they are lost.
+    None,
+    /// A single one.
+    One(Redis),
+    /// A master that Sentinels name.
+    Sentinel(RedisSentinel),
+    /// A cluster.
+    Cluster(RedisCluster),
+}
+
+impl Servers {
+    async fn start(store: Store) -> anyhow::Result<Self> {
+        Ok(match store {
+            Store::Embedded => Self::None,
+            Store::Redis => Self::One(Redis::start().await?),
+            Store::Sentinel(replicas) => Self::Sentinel(RedisSentinel::start(replicas).await?),
+            Store::Cluster => Self::Cluster(RedisCluster::start().await?),
+        })
+    }
+
+    fn settings(&self) -> Vec<(String, String)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(redis) => [("SAFECONDUCT_STORE__KIND", "redis".to_owned()), ("SAFECONDUCT_STORE__URL", redis.url())]
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
+            Self::Sentinel(set) => set.settings(),
+            Self::Cluster(cluster) => cluster.settings(),
+        }
+    }
 }
 
 /// What a test wants of its suite.
@@ -76,7 +115,7 @@ pub struct Suite {
     site: Site,
     /// The upstream.
     pub shop: Shop,
-    redis: Option<Redis>,
+    servers: Servers,
     processes: BTreeMap<&'static str, Running>,
     // Last, so that it outlives the processes that write into it.
     folder: tempfile::TempDir,
@@ -94,17 +133,19 @@ const SEPARATE: [&str; 4] = ["admission", "identity", "otp", "connector"];
 impl Suite {
     /// Starts everything and waits until it is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let servers = Servers::start(options.store).await?;
+        Self::start_on(options, servers).await
+    }
+
+    /// The same on these servers; `options.store` says what kind they are.
+    pub async fn start_on(options: Options, servers: Servers) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let shop = Shop::start(folder.path()).await?;
         let config = Site::write(&folder.path().join("config"), shop.address())?;
         for (name, text) in &options.workspaces {
             config.workspace_file(name, text)?;
         }
-        let redis = match options.store {
-            Store::Embedded => None,
-            Store::Redis => Some(Redis::start().await?),
-        };
-        let mut suite = Self { options, site: config, shop, redis, processes: BTreeMap::new(), folder };
+        let mut suite = Self { options, site: config, shop, servers, processes: BTreeMap::new(), folder };
         if suite.shares_keys() {
             let keys = suite.keys();
             let made = run(&["keys", "init", "--dir", text(&keys)?], &[]).await?;
@@ -164,7 +205,15 @@ impl Suite {
 
     /// How the suite reaches its Redis, if it has one.
     pub fn redis_url(&self) -> Option<String> {
-        self.redis.as_ref().map(Redis::url)
+        match &self.servers {
+            Servers::One(redis) => Some(redis.url()),
+            Servers::None | Servers::Sentinel(_) | Servers::Cluster(_) => None,
+        }
+    }
+
+    /// What the suite stores in, to kill or to restart.
+    pub fn servers(&mut self) -> &mut Servers {
+        &mut self.servers
     }
 
     /// Kills a process without warning.
@@ -172,9 +221,9 @@ impl Suite {
         self.running(name)?.process.kill()
     }
 
-    /// Ends the Redis of the suite; what it held is gone.
+    /// Ends the servers of the suite; what they held is gone.
     pub fn lose_store(&mut self) {
-        self.redis = None;
+        self.servers = Servers::None;
     }
 
     /// Asks a process to end.
@@ -222,7 +271,7 @@ impl Suite {
 
     /// Whether key files must be there before: one process on a new embedded store makes its own.
     fn shares_keys(&self) -> bool {
-        self.options.layout != Layout::All || self.options.store == Store::Redis
+        self.options.layout != Layout::All || self.options.store != Store::Embedded
     }
 
     fn keys(&self) -> PathBuf {
@@ -242,9 +291,7 @@ impl Suite {
         for service in ["IDENTITY", "OTP", "CONNECTOR", "ADMISSION", "OPERATIONS"] {
             command.env(format!("SAFECONDUCT_{service}__LISTEN"), "127.0.0.1:0");
         }
-        if let Some(redis) = &self.redis {
-            command.env("SAFECONDUCT_STORE__KIND", "redis").env("SAFECONDUCT_STORE__URL", redis.url());
-        }
+        command.envs(self.servers.settings());
         if self.shares_keys() {
             command.env("SAFECONDUCT_KEYRING_DIR", self.keys());
         }

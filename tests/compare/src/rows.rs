@@ -64,7 +64,8 @@ impl Row {
     fn new(name: &'static str, work: Work, process: u32, redis: bool, address: &str) -> anyhow::Result<Arc<Self>> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
         let channels = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
-        let token = format!("Bearer {}", token::SISTER).parse()?;
+        let token = if matches!(work, Work::Gateway) { token::GATEWAY } else { token::SISTER };
+        let token = format!("Bearer {token}").parse()?;
         Ok(Arc::new(Self { name, work, process, redis, channels, token }))
     }
 

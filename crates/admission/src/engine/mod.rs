@@ -21,7 +21,7 @@ use bytes::Bytes;
 use safeconduct_admission_domain::meter::{Meter, Reading, cap};
 use safeconduct_admission_domain::step;
 use safeconduct_store::{Change, Record, RecordKey, Slot, Snapshot, StoreError, Write};
-use safeconduct_types::{OperationId, Timestamp};
+use safeconduct_types::Timestamp;
 
 pub(crate) use embedded::EmbeddedEngine;
 pub(crate) use redis::RedisEngine;
@@ -80,9 +80,10 @@ pub(crate) trait Engine: Send + Sync + Debug {
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError>;
 
     /// What is used, taking nothing: `Done` with a reading for each meter, or `Outside`.
+    #[cfg(test)]
     async fn usage(&self, slot: &Slot, meters: Vec<(RecordKey, Meter)>) -> Result<Stepped, StoreError> {
         let meters = meters.into_iter().map(|(key, meter)| (key, meter.asking())).collect();
-        let operation = OperationId::from_bytes([0; 16]);
+        let operation = safeconduct_types::OperationId::from_bytes([0; 16]);
         self.step(slot, Step { operation, changes: Vec::new(), meters, index: Vec::new() }).await
     }
 

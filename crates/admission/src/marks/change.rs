@@ -175,7 +175,7 @@ impl Marks {
         };
         let changes = vec![
             write(head_key, head_record, feed::write_head(&head)),
-            write(page_key, page_record, feed::write_page(page, entry.clone())),
+            write(page_key, page_record, feed::write_page(page, &entry)),
             write(bucket_key, bucket_record, feed::write_bucket(bucket.iter())),
         ];
         let done = self.commit(&feed.slot, operation, changes).await?;

@@ -173,7 +173,7 @@ fn read_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
 }
 
 /// The page with one more entry. A new page begins without those that stood in its place.
-pub(super) fn write_page(before: Vec<Entry>, entry: Entry) -> Vec<u8> {
+pub(super) fn write_page(before: Vec<Entry>, entry: &Entry) -> Vec<u8> {
     let page = entry.revision / PAGE;
     let kept = before.into_iter().filter(|old| old.revision / PAGE == page && old.revision < entry.revision);
     let mut list = Vec::new();

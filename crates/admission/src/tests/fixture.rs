@@ -62,7 +62,7 @@ impl Fixture {
     }
 
     /// With an engine that fails when told to.
-    pub(crate) async fn faulty() -> (Self, Arc<Faulty>) {
+    pub(super) async fn faulty() -> (Self, Arc<Faulty>) {
         let mut kept = None;
         let fixture = Self::wrapped(|engine| {
             let faulty = Faulty::new(engine);

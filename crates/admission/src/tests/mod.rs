@@ -1,6 +1,7 @@
 //! The service in process, through its layers, over the embedded store.
 
 pub(crate) mod crash;
+mod erase;
 mod faulty;
 pub(crate) mod fixture;
 mod limits;

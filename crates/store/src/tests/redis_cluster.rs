@@ -112,7 +112,10 @@ async fn a_planned_fail_over_of_replicated_writes_is_not_noticed() {
     let (second, change) = (bench.operation(), put(&key, at(first), "two"));
     until("a write on the new master", Duration::from_secs(20), async || {
         match store.commit(&slot, second, &change).await {
-            Ok(answer) => Ok(Some(assert_eq!(answer, Committed::Done))),
+            Ok(answer) => {
+                assert_eq!(answer, Committed::Done);
+                Ok(Some(()))
+            }
             Err(error) => {
                 assert!(!error.to_string().contains("recovery_hold"), "{error}");
                 Ok(None)
