@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := target/tools
 ENSURE := sh tests/tools/ensure.sh
 
-.PHONY: help demo test check bench fmt proto house lint-proto
+.PHONY: help demo test check bench bench-admission fmt proto house lint-proto
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,10 +32,17 @@ lint-proto: ## Lints the contracts and compares them with the last commit
 	$(ENSURE) buf
 	. $(TOOLS)/env && sh tests/tools/contracts.sh
 
-bench: ## Measures runtimes, reads, writes and replays; ratios within one run
+bench: ## Measures calls and decisions, beside others in the same run; ratios count
 	$(ENSURE) redis
 	. $(TOOLS)/env && $(CARGO) build --quiet --locked --profile bench -p safeconduct
 	. $(TOOLS)/env && $(CARGO) bench --quiet --locked -p safeconduct-tests --bench suite
+	$(MAKE) bench-admission
+
+bench-admission: ## Measures decisions beside a bare service and a published rate limiter
+	$(ENSURE) redis
+	. $(TOOLS)/env && $(CARGO) build --quiet --locked --profile bench -p safeconduct
+	cd tests/compare && $(CARGO) build --quiet --locked --release
+	. $(TOOLS)/env && TEST_SAFECONDUCT=$(CURDIR)/target/release/safeconduct tests/compare/target/release/safeconduct-compare
 
 fmt: ## Formats everything
 	$(CARGO) fmt --all

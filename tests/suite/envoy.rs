@@ -188,7 +188,8 @@ fn serve(listener: TcpListener) -> JoinSet<()> {
 
 async fn ask(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let request = format!("GET {path} HTTP/1.1\r\nhost: front\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

@@ -4,22 +4,28 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "all of this is tests, its helpers too: a panic is a failed test"
 )]
+#![allow(clippy::disallowed_methods, reason = "how long something really takes is what some of them look at")]
 
 mod admission;
 mod bad_input;
 mod callers;
 mod clients;
+mod clock;
 mod command_line;
 mod crash;
 mod deadline;
 mod doubt;
 mod drain;
 mod envoy;
+mod failover;
 mod limits;
+mod load;
 mod marks;
 mod operators;
+mod outage;
 mod races;
 mod secrets;
 mod story;

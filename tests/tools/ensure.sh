@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy. What the machine lacks
-# goes to target/tools, but for two things that come as the distribution's packages where this runs as root: Redis and
-# pip. target/tools/env, to be sourced, puts all of it on the paths.
+# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy, faketime. What the
+# machine lacks goes to target/tools, but for what comes as the distribution's packages where this runs as root: Redis,
+# pip and libfaketime. target/tools/env, to be sourced, puts all of it on the paths.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 tools=$root/target/tools
@@ -60,13 +60,33 @@ ensure_envoy() {
     ln -sf "$found" "$tools/bin/envoy"
 }
 
+ensure_faketime() {
+    [ -e "$tools/libfaketime.so.1" ] && return 0
+    find_faketime || {
+        [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && {
+            DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends libfaketime >/dev/null
+        }
+        find_faketime
+    } || { say "no libfaketime: tests of clocks that jump on a real Redis are left out"; return 0; }
+    ln -sf "$found" "$tools/libfaketime.so.1"
+}
+
+find_faketime() {
+    for found in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib*/faketime/libfaketime.so.1; do
+        [ -e "$found" ] && return 0
+    done
+    return 1
+}
+
 for tool in "$@"; do
     case $tool in
         redis) ensure_redis ;;
         buf) command -v buf >/dev/null || pip_install buf buf-bin ;;
         python) pip_install grpc grpcio grpcio-reflection googleapis-common-protos grpcio-status ;;
         envoy) ensure_envoy ;;
-        *) say "ensure.sh knows redis, buf, python and envoy, not $tool"; exit 64 ;;
+        faketime) ensure_faketime ;;
+        *) say "ensure.sh knows redis, buf, python, envoy and faketime, not $tool"; exit 64 ;;
     esac
 done
 
@@ -75,5 +95,7 @@ done
     printf 'PYTHONPATH="%s/grpc${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH\n' "$python"
     [ -x "$tools/bin/redis-server" ] &&
         printf 'TEST_REDIS_SERVER="%s/bin/redis-server"; export TEST_REDIS_SERVER\n' "$tools"
+    [ -e "$tools/libfaketime.so.1" ] &&
+        printf 'TEST_FAKETIME="%s/libfaketime.so.1"; export TEST_FAKETIME\n' "$tools"
     :
 } >"$tools/env"

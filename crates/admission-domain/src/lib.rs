@@ -41,6 +41,7 @@ pub mod meter;
 mod record;
 mod resolve;
 mod settle;
+mod state;
 pub mod step;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -24,6 +24,11 @@ pub(crate) struct Exporting {
 }
 
 impl Exporting {
+    /// Whether spans go anywhere.
+    pub(crate) const fn exports(&self) -> bool {
+        self.runtime.is_some()
+    }
+
     pub(crate) fn flush(&self) {
         // What cannot be sent is lost, as it would be later.
         let _unsent = self.provider.force_flush();

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use opentelemetry::trace::TracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, ParseError, Targets};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -123,13 +123,23 @@ pub fn build(options: &Options, env: &dyn Fn(&str) -> Option<String>) -> Result<
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        // Our own spans only: transports open thousands of their own.
-        .with_filter(Targets::new().with_target("safeconduct", LevelFilter::INFO));
-    let subscriber = Registry::default().with(spans).with(lines(options.format).with_filter(filter));
+        .with_filter(numbered(exporting.exports()));
+    let subscriber = Registry::default().with(spans).with(lines(options.format, filter));
     Ok((Dispatch::new(subscriber), Guard(exporting)))
 }
 
-fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+/// Our own spans only: transports open thousands of their own. If nobody collects them, a span is worth its cost only
+/// where another is begun under it, which takes its trace id: not where a decision is made or the store is called.
+fn numbered(exports: bool) -> Targets {
+    let ours = Targets::new().with_target("safeconduct", LevelFilter::INFO);
+    if exports {
+        ours
+    } else {
+        ours.with_target("safeconduct_admission", LevelFilter::OFF).with_target("safeconduct_store", LevelFilter::OFF)
+    }
+}
+
+fn lines<S>(format: LogFormat, filter: EnvFilter) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -140,5 +150,12 @@ where
         LogFormat::Json => true,
         LogFormat::Human => false,
     };
-    if json { layer.event_format(JsonLines).boxed() } else { layer.with_ansi(terminal).compact().boxed() }
+    if json {
+        // Its lines name the span by its ids only: nothing is to be formatted when one begins.
+        #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is bound to one lifetime")]
+        let events = filter_fn(|about| about.is_event());
+        layer.event_format(JsonLines).with_filter(filter.and(events)).boxed()
+    } else {
+        layer.with_ansi(terminal).compact().with_filter(filter).boxed()
+    }
 }

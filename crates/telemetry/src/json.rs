@@ -21,7 +21,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut line = Line(Map::new());
         event.record(&mut line);
         let mut time = String::new();
@@ -30,8 +30,10 @@ where
         line.put("time", time.into());
         line.put("level", event.metadata().level().as_str().into());
         line.put("target", event.metadata().target().into());
-        let span = ctx.lookup_current().map(|span| span.id());
-        let context = span.and_then(|id| tracing::dispatcher::get_default(|dispatch| get_otel_context(&id, dispatch)));
+        // The layer that writes lines knows of no spans; the dispatcher does.
+        let context = tracing::dispatcher::get_default(|dispatch| {
+            dispatch.current_span().id().and_then(|id| get_otel_context(id, dispatch))
+        });
         if let Some(context) = context.filter(TraceContextExt::has_active_span) {
             let span = context.span().span_context().clone();
             line.put("trace_id", span.trace_id().to_string().into());

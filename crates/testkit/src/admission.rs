@@ -35,8 +35,8 @@ pub fn duration(length: Duration) -> Option<prost_types::Duration> {
 }
 
 /// A limit of the family `refund-order`.
-fn limit(name: &str, per_contact: bool, kind: LimitKind, shape: limit_spec::Shape) -> Option<LimitSpec> {
-    Some(LimitSpec {
+fn limit(name: &str, per_contact: bool, kind: LimitKind, shape: limit_spec::Shape) -> LimitSpec {
+    LimitSpec {
         name: name.to_owned(),
         scope: LimitScope::Family as i32,
         family: "refund-order".to_owned(),
@@ -44,13 +44,13 @@ fn limit(name: &str, per_contact: bool, kind: LimitKind, shape: limit_spec::Shap
         kind: kind as i32,
         shape: Some(shape),
         ..LimitSpec::default()
-    })
+    }
 }
 
 /// One request of a rate.
 pub fn rate(name: &str, per_contact: bool, permits: i64, period: Duration, burst: i64) -> Charge {
     let shape = limit_spec::Shape::Rate(Rate { permits, period: duration(period), burst });
-    Charge { limit: limit(name, per_contact, LimitKind::Rate, shape), amount: 1, unit: String::new() }
+    Charge { limit: Some(limit(name, per_contact, LimitKind::Rate, shape)), amount: 1, unit: String::new() }
 }
 
 /// This much of a sum in EUR per day in Dublin.
@@ -68,7 +68,7 @@ pub fn rolling(name: &str, per_contact: bool, amount: i64, max: i64, window: Dur
 fn sum(name: &str, per_contact: bool, amount: i64, max: i64, window: cap::Window) -> Charge {
     let maxima = vec![UnitMax { unit: "EUR".to_owned(), max }];
     let shape = limit_spec::Shape::Cap(Cap { maxima, window: Some(window) });
-    Charge { limit: limit(name, per_contact, LimitKind::Sum, shape), amount, unit: "EUR".to_owned() }
+    Charge { limit: Some(limit(name, per_contact, LimitKind::Sum, shape)), amount, unit: "EUR".to_owned() }
 }
 
 /// A request to execute something under the `SAME` key with this number, leased for 30 s.

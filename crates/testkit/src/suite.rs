@@ -60,9 +60,11 @@ impl Servers {
     fn settings(&self) -> Vec<(String, String)> {
         match self {
             Self::None => Vec::new(),
-            Self::One(redis) => [("SAFECONDUCT_STORE__KIND", "redis".to_owned()), ("SAFECONDUCT_STORE__URL", redis.url())]
-                .map(|(name, value)| (name.to_owned(), value))
-                .to_vec(),
+            Self::One(redis) => {
+                [("SAFECONDUCT_STORE__KIND", "redis".to_owned()), ("SAFECONDUCT_STORE__URL", redis.url())]
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .to_vec()
+            }
             Self::Sentinel(set) => set.settings(),
             Self::Cluster(cluster) => cluster.settings(),
         }

@@ -144,7 +144,7 @@ struct Measured {
 }
 
 /// Starts all that is compared, measures in turns, prints.
-pub async fn measure_all() -> anyhow::Result<()> {
+pub async fn measure_all(only: Option<&str>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let descriptors = folder.path().join("gateway.yaml");
     std::fs::write(&descriptors, GATEWAY)?;
@@ -172,6 +172,10 @@ pub async fn measure_all() -> anyhow::Result<()> {
         Row::new("ours, embedded, whole write", Work::Write, local, false, &local_at)?,
         Row::new("limitador, memory, one limit", Work::Rate, memory, false, &memory_at)?,
     ];
+    let rows: Vec<_> = rows.into_iter().filter(|row| only.is_none_or(|part| row.name.contains(part))).collect();
+    for row in &rows {
+        eprintln!("{}: process {}", row.name, row.process);
+    }
     let numbers = Arc::new(AtomicU64::new(0));
     let mut costs: Vec<Vec<Measured>> = rows.iter().map(|_| Vec::new()).collect();
     for row in &rows {
@@ -183,7 +187,8 @@ pub async fn measure_all() -> anyhow::Result<()> {
         }
         eprintln!("round {} of {ROUNDS}", round + 1);
     }
-    table(&rows, &costs)
+    table(&rows, &costs);
+    if only.is_none() { ratios(&costs) } else { Ok(()) }
 }
 
 async fn redis_cpu(connection: &redis::aio::MultiplexedConnection) -> anyhow::Result<f64> {
@@ -212,7 +217,7 @@ async fn measure(
     })
 }
 
-fn table(rows: &[Arc<Row>], costs: &[Vec<Measured>]) -> anyhow::Result<()> {
+fn table(rows: &[Arc<Row>], costs: &[Vec<Measured>]) {
     println!("{ROUNDS} rounds of {} s in turns, medians; CPU in ms per 1,000 decisions\n", ROUND.as_secs());
     println!(
         "{:<30} {:>10} {:>9} {:>7} {:>7} {:>11} {:>11}",
@@ -231,6 +236,9 @@ fn table(rows: &[Arc<Row>], costs: &[Vec<Measured>]) -> anyhow::Result<()> {
             of(costs, |one| one.most),
         );
     }
+}
+
+fn ratios(costs: &[Vec<Measured>]) -> anyhow::Result<()> {
     // Round by round: neighbours in time, so that a noisy minute is in both.
     let ratio = |of: usize, to: usize, field: fn(&Measured) -> f64| {
         let pairs = costs.get(of)?.iter().zip(costs.get(to)?);

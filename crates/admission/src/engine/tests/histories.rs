@@ -43,7 +43,7 @@ impl History {
             remembered(&mut next);
             let outcome = model.apply(&next.step, &next.rates, next.now_us);
             player.hear(&outcome);
-            let changes: Vec<_> = next.step.changes.iter().map(|note| change(record(note), note)).collect();
+            let changes: Vec<_> = next.step.changes.iter().map(|note| change(record(note), *note)).collect();
             for change in &changes {
                 if !records.contains(&change.key) {
                     records.push(change.key.clone());
@@ -82,8 +82,8 @@ fn remembered(played: &mut Played) {
     }
 }
 
-fn change(key: RecordKey, note: &Note) -> Change {
-    let ends = if note.0 % 2 == 0 { Ends::Never } else { Ends::At(Timestamp::from_seconds(9_000_000_000)) };
+fn change(key: RecordKey, note: Note) -> Change {
+    let ends = if note.0.is_multiple_of(2) { Ends::Never } else { Ends::At(Timestamp::from_seconds(9_000_000_000)) };
     let write = Write::Put { value: note.0.to_string().into(), ends, written: None };
     Change { key, expected: Expected::Absent, write }
 }
@@ -95,7 +95,7 @@ fn bare(answer: Stepped) -> Stepped {
             assert!(records.iter().any(Option::is_some), "something is in the way");
             Stepped::Conflict { now, records: Vec::new() }
         }
-        other => other,
+        Stepped::Done { .. } | Stepped::Denied { .. } | Stepped::Outside { .. } => answer,
     }
 }
 
@@ -142,7 +142,7 @@ async fn play(bench: &Bench, salt: u64, scenario: &Scenario) -> Result<(), TestC
         history = History::of(&scenario, bench, &slot);
         on_redis(bench, &slot, &history).await?;
     }
-    let at_once = salt % 8 != 0;
+    let at_once = !salt.is_multiple_of(8);
     on_embedded(bench, &history, at_once).await?;
     for batch in history.records.chunks(64) {
         let left = bench.redis.read(&slot, batch).await.unwrap();
@@ -166,13 +166,13 @@ async fn play(bench: &Bench, salt: u64, scenario: &Scenario) -> Result<(), TestC
 fn both_engines_answer_as_the_model_does() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let bench = runtime.block_on(Bench::new());
-    let salt = Cell::new(0);
+    let salt = Cell::new(0_u64);
     let cases = (Config::default().cases / 2).max(1);
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
         .run(&scenario(40), |scenario| {
             salt.set(salt.get() + 1);
             runtime.block_on(async {
-                if salt.get() % 1024 == 0 {
+                if salt.get().is_multiple_of(1024) {
                     bench.command(&[b"FLUSHALL"]).await;
                 }
                 play(&bench, salt.get(), &scenario).await
@@ -181,8 +181,11 @@ fn both_engines_answer_as_the_model_does() {
         .unwrap();
 }
 
+/// When, how much, and, where something is given back, when that was taken.
+type Events = Vec<(i64, i64, Option<i64>)>;
+
 /// A state of a rolling window that is nearly full, and what happens to it.
-fn crowd() -> impl Strategy<Value = (i64, Vec<(i64, i64)>, Vec<(i64, i64, Option<i64>)>)> {
+fn crowd() -> impl Strategy<Value = (i64, Vec<(i64, i64)>, Events)> {
     let length = prop_oneof![Just(3_600_000_i64), Just(86_400_000_i64), 10_000..400 * 86_400_000_i64];
     length.prop_flat_map(|length| {
         let entry = (0..length * 2, prop_oneof![20 => 1..1000_i64, 1 => Just(MAX_NUMBER)]);
@@ -197,7 +200,7 @@ async fn squeeze(
     salt: u64,
     length_ms: i64,
     entries: Vec<(i64, i64)>,
-    events: Vec<(i64, i64, Option<i64>)>,
+    events: Events,
 ) -> Result<(), TestCaseError> {
     const START: i64 = 1_700_000_000_000;
     let slot = bench.slot(salt);
@@ -246,7 +249,7 @@ async fn squeeze(
 fn a_crowded_window_is_merged_alike() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let bench = runtime.block_on(Bench::new());
-    let salt = Cell::new(0);
+    let salt = Cell::new(0_u64);
     let cases = (Config::default().cases / 16).max(1);
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
         .run(&crowd(), |(length, entries, events)| {
