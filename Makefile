@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := target/tools
 ENSURE := sh tests/tools/ensure.sh
 
-.PHONY: help demo test check bench bench-admission fmt proto house lint-proto
+.PHONY: help demo test chaos check bench bench-admission fmt proto house lint-proto
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -15,9 +15,18 @@ demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=-
 	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
 
 test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio, Envoy)
-	$(ENSURE) redis buf python envoy
+	$(ENSURE) redis buf python envoy clock
 	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
 	. $(TOOLS)/env && TEST_REQUIRE_CLIENTS=1 $(CARGO) test --locked --workspace
+
+chaos: ## Fail-overs, killed servers and killed processes under load, ROUNDS of each (10); prints what it measured
+	$(ENSURE) redis clock
+	. $(TOOLS)/env && $(CARGO) build --locked -p safeconduct
+	. $(TOOLS)/env && TEST_CHAOS_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --locked -p safeconduct-tests --test suite -- failover:: outage:: clock::
+
+model: ## Looks further: every order of events in a larger bound, and random histories by the million (CASES=1000000)
+	CHECK_MORE=1 $(CARGO) test --release --locked -p safeconduct-admission-domain --lib check:: -- --nocapture
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-admission-domain -p safeconduct-admission
 
 check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
 	$(CARGO) fmt --all --check

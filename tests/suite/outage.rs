@@ -49,7 +49,7 @@ async fn redis_dies() -> anyhow::Result<()> {
     let callers = callers(&suite)?;
     let mut load = Load::start(&callers, LEASE);
     let book = Arc::clone(&load.book);
-    for round in 0..2 * rounds() {
+    for round in 0..rounds() {
         book.until_everybody(Instant::now()).await?;
         // Not always at the same moment.
         book.until_more(100 + 37 * round % 50).await?;
@@ -190,7 +190,7 @@ async fn admission_dies() -> anyhow::Result<()> {
     const MAX: usize = 150;
     let _turn = turn().await;
     let mut suite = three(Store::Redis, None, &[]).await?;
-    for round in 0..u64::try_from(2 * rounds())? {
+    for round in 0..u64::try_from(rounds())? {
         let callers = callers(&suite)?;
         let taker = Taker::new(&callers[0], &format!("round-{round}"), MAX, (round + 1) * 1_000_000);
         let answered = Arc::new(AtomicUsize::new(0));
@@ -302,8 +302,7 @@ async fn between() -> anyhow::Result<()> {
         assert!(answer.is_err(), "promised without a hold: {answer:?}");
     }
     let killed = Instant::now();
-    let Servers::Cluster(cluster) = suite.servers() else { unreachable!() };
-    cluster.server(workspace)?.command::<String>(&["CLIENT", "UNPAUSE"]).await?;
+    self::cluster(&mut suite).server(workspace)?.command::<String>(&["CLIENT", "UNPAUSE"]).await?;
     // Each contact may again what it may once, as soon as nobody can stand behind the first any more.
     let mut promised = 0;
     for (request, who) in requests.iter().zip(0..) {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy, faketime. What the
-# machine lacks goes to target/tools, but for what comes as the distribution's packages where this runs as root: Redis,
-# pip and libfaketime. target/tools/env, to be sourced, puts all of it on the paths.
+# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy, clock. What the machine
+# lacks goes to target/tools, but for two things that come as the distribution's packages where this runs as root: Redis
+# and pip. target/tools/env, to be sourced, puts all of it on the paths.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 tools=$root/target/tools
@@ -60,23 +60,11 @@ ensure_envoy() {
     ln -sf "$found" "$tools/bin/envoy"
 }
 
-ensure_faketime() {
-    [ -e "$tools/libfaketime.so.1" ] && return 0
-    find_faketime || {
-        [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && {
-            DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND
-            apt-get update -qq && apt-get install -y -qq --no-install-recommends libfaketime >/dev/null
-        }
-        find_faketime
-    } || { say "no libfaketime: tests of clocks that jump on a real Redis are left out"; return 0; }
-    ln -sf "$found" "$tools/libfaketime.so.1"
-}
-
-find_faketime() {
-    for found in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib*/faketime/libfaketime.so.1; do
-        [ -e "$found" ] && return 0
-    done
-    return 1
+# A clock that tests can set, for a server of theirs. Whoever builds Rust has a C compiler.
+ensure_clock() {
+    [ "$tools/clock.so" -nt "$root/tests/tools/clock.c" ] && return 0
+    "${CC:-cc}" -O1 -shared -fPIC -o "$tools/clock.so" "$root/tests/tools/clock.c" 2>/dev/null ||
+        say "no clock that can be set on this machine: tests of clocks that jump are left out"
 }
 
 for tool in "$@"; do
@@ -85,8 +73,8 @@ for tool in "$@"; do
         buf) command -v buf >/dev/null || pip_install buf buf-bin ;;
         python) pip_install grpc grpcio grpcio-reflection googleapis-common-protos grpcio-status ;;
         envoy) ensure_envoy ;;
-        faketime) ensure_faketime ;;
-        *) say "ensure.sh knows redis, buf, python, envoy and faketime, not $tool"; exit 64 ;;
+        clock) ensure_clock ;;
+        *) say "ensure.sh knows redis, buf, python, envoy and clock, not $tool"; exit 64 ;;
     esac
 done
 
@@ -95,7 +83,6 @@ done
     printf 'PYTHONPATH="%s/grpc${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH\n' "$python"
     [ -x "$tools/bin/redis-server" ] &&
         printf 'TEST_REDIS_SERVER="%s/bin/redis-server"; export TEST_REDIS_SERVER\n' "$tools"
-    [ -e "$tools/libfaketime.so.1" ] &&
-        printf 'TEST_FAKETIME="%s/libfaketime.so.1"; export TEST_FAKETIME\n' "$tools"
+    [ -e "$tools/clock.so" ] && printf 'TEST_CLOCK="%s/clock.so"; export TEST_CLOCK\n' "$tools"
     :
 } >"$tools/env"

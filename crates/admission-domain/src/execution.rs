@@ -8,6 +8,7 @@ use crate::bounds::{BRIEF, Digest, Lease, Retention, SHARED_TOMBSTONE, Sealed};
 use crate::held::{Adjusted, Held};
 use crate::key::Keys;
 use crate::limit::Charge;
+use crate::meter::MAX_NUMBER;
 use crate::record::{AT_WRITE, AtWrite, known};
 pub use crate::state::{Actual, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
 
@@ -394,7 +395,7 @@ impl Execution {
         for one in actual {
             let reserved = self.charges.get(one.index).is_some_and(Held::is_reserved);
             match amounts.get_mut(one.index) {
-                Some(amount) if reserved && one.amount >= 0 => *amount = one.amount,
+                Some(amount) if reserved && (0..=MAX_NUMBER).contains(&one.amount) => *amount = one.amount,
                 Some(_) | None => return Err(NotSettled::NoSuchCharge(one.index)),
             }
         }

@@ -152,7 +152,8 @@ pub fn decide_close(now: Timestamp, id: &ExecutionId, record: Option<&Execution>
         );
     };
     if *hold == Hold::Closed {
-        return Decision::plain(());
+        // Whoever looked while it was being closed may have listed it again.
+        return Decision { listed: vec![Listed::Closed(id.clone())], ..Decision::plain(()) };
     }
     match hold.fate(now, record) {
         Fate::Stays(length) => Decision { listed: vec![Listed::Holding(id.clone(), length)], ..Decision::plain(()) },
@@ -177,4 +178,21 @@ fn differences(charges: &[Held], record: &Execution) -> Vec<Adjusted> {
             held.clone().recount(should)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{execution_id, seconds};
+    use crate::record::Record;
+
+    #[test]
+    fn a_closed_hold_that_is_still_listed_is_not_looked_after_again() {
+        let id = execution_id(1);
+        let mut found = Found::default();
+        found.insert(Name::Hold(id.clone()), Record::Hold(Hold::Closed));
+        let decision = decide_close(seconds(0), &id, None, &found);
+        assert_eq!(decision.listed, [Listed::Closed(id)]);
+        assert!(decision.changes.is_empty());
+    }
 }

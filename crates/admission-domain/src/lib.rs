@@ -47,6 +47,8 @@ pub mod step;
 pub mod testing;
 
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod history;

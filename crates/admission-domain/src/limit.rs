@@ -294,7 +294,8 @@ impl Cap {
     /// The cap with these maxima: exactly one without a unit for a count, at least one for a sum.
     pub fn parse(kind: CapKind, window: Window, maxima: Vec<(Unit, i64)>) -> Result<Self, Vec<LimitError>> {
         let mut errors = Vec::new();
-        for (place, (unit, max)) in maxima.iter().enumerate() {
+        // Only as many as there may be: each is compared with all before it.
+        for (place, (unit, max)) in maxima.iter().take(MAX_UNITS).enumerate() {
             if !(0..=MAX_NUMBER).contains(max) {
                 errors.push(LimitError::new(format!("maxima[{place}].max"), AMOUNT));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use safeconduct_types::{ExecutionId, OperationId, Timestamp};
 
-use crate::bounds::Digest;
+use crate::bounds::{BRIEF, Digest};
 use crate::execution::Execution;
 use crate::held::Adjusted;
 use crate::hold::Hold;
@@ -152,9 +152,10 @@ impl Change {
         Self { name: Name::Key(key), record: Some(Record::Pointer(pointer)), expires }
     }
 
-    /// The use of a single-use id.
+    /// The use of a single-use id. It is remembered somewhat longer than asked for: whoever was asked whether the thing
+    /// is still good did so earlier, and by another clock.
     pub fn used(digest: Digest, by: Option<ExecutionId>, expires: Timestamp) -> Self {
-        Self { name: Name::Use(digest), record: Some(Record::Use(by)), expires: Some(expires) }
+        Self { name: Name::Use(digest), record: Some(Record::Use(by)), expires: Some(expires.after(BRIEF)) }
     }
 
     /// A hold, kept until it is closed, or for so long as it is closed.

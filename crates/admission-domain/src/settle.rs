@@ -49,7 +49,7 @@ pub fn decide_settle(asked: &Settle, found: &Found) -> Result<Decision<Settled>,
         Err(NotSettled::LeaseLost) => Err(lease_lost()),
         Err(NotSettled::NoSuchCharge(index)) => Err(Refusal::invalid_field(
             format!("completed.actual[charge_index={index}]"),
-            "must name a charge of the execution to a count or a sum, and no amount below 0",
+            "must name a charge of the execution to a count or a sum, with an amount between 0 and 2^53 - 1",
         )),
         Err(NotSettled::InDoubt) => Err(Refusal::invalid_field(
             "released.doubt_resolved",

@@ -1,5 +1,6 @@
 //! May this request go ahead?
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use safeconduct_admission_domain::meter::Remaining;
@@ -80,7 +81,14 @@ impl Admission {
         let mut healed = false;
         for _ in 0..ROUNDS {
             let follow = |found: &Found| asked.follows(found);
-            let ruled = page.decide(&question, view, follow, |now, found| decide_admit(now, asked, found)).await?;
+            let again = AtomicBool::new(false);
+            let decide = |now, found: &Found| {
+                let decision = decide_admit(now, asked, found)?;
+                let begun = matches!(decision.answer, AdmitAnswer::Reserved(_)) && decision.changes.is_empty();
+                again.store(begun, Ordering::Relaxed);
+                Ok(decision)
+            };
+            let ruled = page.decide(&question, view, follow, decide).await?;
             let epoch = page.epoch();
             let (now, answer, left, seen) = match ruled {
                 Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
@@ -103,6 +111,10 @@ impl Admission {
                     continue;
                 }
                 AdmitAnswer::Reserved(record) => {
+                    // An earlier call of this operation began it and may be at it still: it may take, this one not.
+                    if again.load(Ordering::Relaxed) && !self.ledger.is_promised(page, &record).await? {
+                        return Err(too_late());
+                    }
                     return self.admit_shared(page, asked, &split, now, record, &left, seen).await;
                 }
                 AdmitAnswer::Admitted(it) => {

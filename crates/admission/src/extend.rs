@@ -1,5 +1,7 @@
 //! An executor is still at it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use safeconduct_admission_domain::{Execution, Extend, Found, decide_extend, decide_withdraw};
 use safeconduct_proto::admission::v1 as proto;
 use safeconduct_proto::admission::v1::extend_response::Decision;
@@ -9,7 +11,7 @@ use tracing::Span;
 
 use crate::Admission;
 use crate::counts::{Split, to_all, to_denied};
-use crate::ledger::{Asked, Page, Ruled, refusal};
+use crate::ledger::{Asked, Page, RETRY_AFTER, Ruled, refusal};
 use crate::settle::somebody_elses;
 use crate::shared::{Shared, no_more};
 use crate::view::View;
@@ -57,8 +59,14 @@ impl Admission {
             None => View::blank(),
         };
         let mut healed = false;
+        let again = AtomicBool::new(false);
         let (record, left, seen) = loop {
-            match page.decide(&question, view, no_more, |now, found| decide_extend(now, asked, found)).await? {
+            let decide = |now, found: &Found| {
+                let decision = decide_extend(now, asked, found)?;
+                again.store(decision.changes.is_empty(), Ordering::Relaxed);
+                Ok(decision)
+            };
+            match page.decide(&question, view, no_more, decide).await? {
                 Ruled::Answer { answer, left, view, .. } => break (answer, left, view),
                 Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
                 Ruled::Denied(denial) => {
@@ -73,7 +81,14 @@ impl Admission {
             }
         };
         let mut shared = Vec::new();
-        if !split.shared.is_empty() {
+        if !split.shared.is_empty() && again.load(Ordering::Relaxed) {
+            // An earlier call of this operation may be at it still: it may take, this one not, for what that one is
+            // denied it takes back.
+            if !self.ledger.is_held(page.workspace, &record, asked.operation).await? {
+                self.withdraw(page, asked, View::blank()).await?;
+                return Err(broken_off());
+            }
+        } else if !split.shared.is_empty() {
             let lease = record.lease_ends().map(|end| end.since(self.ledger.engine.now_estimate()));
             match self.ledger.take_shared(page.workspace, &record, asked.operation, lease.unwrap_or_default()).await? {
                 Shared::Held(left) => shared = left,
@@ -98,6 +113,11 @@ impl Admission {
         let decide = |_, found: &Found| decide_withdraw(asked, found);
         page.decide(&question, view, no_more, decide).await.map(drop)
     }
+}
+
+fn broken_off() -> Refusal {
+    Refusal::new(Reason::Overloaded, "the extension was given up half way; ask again as another operation")
+        .with_retry_after(RETRY_AFTER)
 }
 
 fn over() -> Refusal {

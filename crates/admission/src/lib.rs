@@ -32,6 +32,7 @@ mod settle;
 mod shared;
 mod take;
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "what was not expected fails the test")]
 mod tests;
 mod usage;
 mod view;

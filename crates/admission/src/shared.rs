@@ -40,6 +40,9 @@
 //! - *A late arrival.* Step 1 late: nobody makes step 2, as above. Step 2 late: it expects no hold; it finds one of its
 //!   own (done before), or a closed one (too late, not admitted). A closed hold is kept longer than a lease and the
 //!   longest way of a request together.
+//! - *A repeat while the first call is still at it.* It never takes: it might be promised what the first one, denied
+//!   before, then gives back. It looks for the hold in the way that binds; without one it refuses, and the first one,
+//!   if it comes to step 2 after all, is too late.
 //! - *Too little, for a while.* Between a crash and the end of the lease what was taken is counted although nobody will
 //!   use it. A hold that leaked when its record was released is given back as long as the record is kept (at least a
 //!   day, see `SHARED_TOMBSTONE`).
@@ -58,7 +61,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use safeconduct_admission_domain::limit::Charge;
 use safeconduct_admission_domain::meter::Remaining;
 use safeconduct_admission_domain::{
-    Decision, Execution, Found, Held, Listed, Name, Promise, Resolve, Standing, State, Take, Taken, decide_close,
+    Decision, Execution, Found, Held, Hold, Listed, Name, Promise, Resolve, Standing, State, Take, Taken, decide_close,
     decide_resolve, decide_take, decide_void, hold_reads,
 };
 use safeconduct_store::{RecordKey, Slot};
@@ -195,6 +198,45 @@ impl Ledger {
                 return Ok(false);
             }
         };
+        let (promise, same) = self.void(workspace, id, &epoch).await?;
+        let promised = promise == Promise::Made || !same;
+        tracing::info!(execution = id.as_str(), promised, "a reservation was not reported back on");
+        let asked = Resolve { execution: id.clone(), operation: naming("resolve", id), promised };
+        resolve_at(&page, view, &asked).await?;
+        Ok(true)
+    }
+
+    /// Whether the promise was made of a reservation that an earlier call of the same operation began. If not, it never
+    /// will be, and what was taken for it is given back.
+    pub(crate) async fn is_promised(&self, page: &Page<'_>, record: &Execution) -> Result<bool, Refusal> {
+        let State::Reserving { epoch, .. } = record.state() else { return Ok(false) };
+        let (promise, same) = self.void(page.workspace, record.id(), epoch).await?;
+        if promise == Promise::Never && same {
+            let operation = naming("resolve", record.id());
+            let asked = Resolve { execution: record.id().clone(), operation, promised: false };
+            resolve_at(page, View::blank(), &asked).await?;
+        }
+        Ok(promise == Promise::Made)
+    }
+
+    /// Whether the hold of this execution has what its record says that `operation` takes.
+    pub(crate) async fn is_held(
+        &self,
+        workspace: &WorkspaceId,
+        record: &Execution,
+        operation: OperationId,
+    ) -> Result<bool, Refusal> {
+        let page = self.shared(workspace);
+        let mut view = View::blank();
+        page.read(&mut view, &hold_reads(record.id())).await?;
+        let Some(Hold::Open { charges, .. }) = view.found.hold(record.id()) else { return Ok(false) };
+        let mut mine = record.charges().iter().filter(|held| held.is_shared() && held.by == operation).peekable();
+        Ok(mine.peek().is_some() && mine.all(|one| charges.iter().any(|held| held.is(one))))
+    }
+
+    /// Finds out whether the promise was made, and if not, sees to it that it never is. And whether the store of the
+    /// shared limits has still the history that the record names.
+    async fn void(&self, workspace: &WorkspaceId, id: &ExecutionId, epoch: &str) -> Result<(Promise, bool), Refusal> {
         let shared = self.shared(workspace);
         let names = hold_reads(id);
         let asked = Asked { operation: naming("void", id), first: &names, marks: &[], charges: &[] };
@@ -203,11 +245,7 @@ impl Ledger {
             return Err(Refusal::internal("looking for a hold was denied"));
         };
         // Asked after the stroke: that one was made under this history, or an earlier one.
-        let promised = promise == Promise::Made || shared.epoch() != *epoch;
-        tracing::info!(execution = id.as_str(), promised, "a reservation was not reported back on");
-        let asked = Resolve { execution: id.clone(), operation: naming("resolve", id), promised };
-        resolve_at(&page, view, &asked).await?;
-        Ok(true)
+        Ok((promise, shared.epoch() == epoch))
     }
 
     /// Looks after reservations of this page that are due. Whether there was one.
@@ -219,7 +257,7 @@ impl Ledger {
     pub(crate) async fn heal_contact(&self, page: &Page<'_>) -> Result<bool, Refusal> {
         let mut changed = false;
         for id in self.due(&page.slot, &keys::reserving(&self.keyer, &page.slot)).await? {
-            changed |= self.resolve(page.workspace, &id).await?;
+            changed |= looked_after(self.resolve(page.workspace, &id).await);
         }
         Ok(changed)
     }
@@ -228,13 +266,20 @@ impl Ledger {
     async fn heal_shared(&self, workspace: &WorkspaceId) -> Result<bool, Refusal> {
         let slot = keys::shared_slot(&self.keyer, workspace);
         let due = self.due(&slot, &keys::holds(&self.keyer, &slot)).await?;
+        let mut changed = false;
         for id in &due {
-            let page = self.page(workspace, id.route());
-            let mut view = View::blank();
-            page.read(&mut view, &[Name::Execution(id.clone())]).await?;
-            self.close(workspace, View::blank(), view.now, id, view.found.execution(id)).await?;
+            changed |= looked_after(self.look_after(workspace, id).await);
         }
-        Ok(!due.is_empty())
+        Ok(changed)
+    }
+
+    /// Closes a hold if its record says so, or looks again later.
+    async fn look_after(&self, workspace: &WorkspaceId, id: &ExecutionId) -> Result<bool, Refusal> {
+        let page = self.page(workspace, id.route());
+        let mut view = View::blank();
+        page.read(&mut view, &[Name::Execution(id.clone())]).await?;
+        self.close(workspace, View::blank(), view.now, id, view.found.execution(id)).await?;
+        Ok(true)
     }
 
     async fn due(&self, slot: &Slot, index: &RecordKey) -> Result<Vec<ExecutionId>, Refusal> {
@@ -253,6 +298,15 @@ async fn resolve_at(page: &Page<'_>, view: View, asked: &Resolve) -> Result<Opti
         Ruled::Answer { answer, .. } => Ok(answer),
         Ruled::Denied(_) | Ruled::Marked(_) => Err(Refusal::internal("resolving a reservation was denied")),
     }
+}
+
+/// What became of looking after somebody else's reservation: if that failed (another shard of the store may be gone),
+/// whoever was denied is denied all the same, and the next one looks again.
+fn looked_after(result: Result<bool, Refusal>) -> bool {
+    result.unwrap_or_else(|refusal| {
+        tracing::warn!(reason = refusal.reason().as_str(), "a reservation was not looked after yet");
+        false
+    })
 }
 
 pub(crate) fn no_more(_: &Found) -> Vec<Name> {

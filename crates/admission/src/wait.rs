@@ -10,11 +10,12 @@ use std::time::Duration;
 use safeconduct_admission_domain::{Admit, Name};
 use safeconduct_proto::admission::v1 as proto;
 use safeconduct_proto::admission::v1::admit_response::Decision;
+use safeconduct_service::wire::to_mark;
 use safeconduct_types::{ExecutionId, Refusal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::Admission;
-use crate::ledger::Page;
+use crate::ledger::{Page, refusal};
 use crate::view::View;
 use crate::wire::Checks;
 
@@ -46,8 +47,8 @@ impl Waiters {
 
     /// The execution has changed.
     pub(crate) fn wake(&self, id: &ExecutionId) {
-        let room = self.rooms().get(id).map(Arc::clone);
-        if let Some(room) = room {
+        // Under the lock: another holder of the room would keep the last one who leaves from closing it.
+        if let Some(room) = self.rooms().get(id) {
             room.woken.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
@@ -97,23 +98,23 @@ impl Admission {
         wait: Duration,
     ) -> Result<Decision, Refusal> {
         let Ok(_place) = self.waiters.places.try_acquire() else { return Ok(Decision::Running(running)) };
-        let mut last = running.clone();
-        let waited = tokio::time::timeout(wait, async {
-            let mut record = running;
-            loop {
-                let Ok(id) = record.execution_id.parse::<ExecutionId>() else { return Ok(Decision::Running(record)) };
-                let mut seat = self.waiters.enter(id);
-                // What happened before the seat was taken is found by looking first.
-                self.changed(page, &mut seat, record.revision).await?;
-                let decision = self.admit_recorded(page, asked, marks).await?;
-                let Decision::Running(still) = decision else { return Ok(decision) };
-                record = still;
-                last = record.clone();
+        let until = tokio::time::Instant::now() + wait;
+        let mut record = running;
+        loop {
+            let Ok(id) = record.execution_id.parse::<ExecutionId>() else { return Ok(Decision::Running(record)) };
+            let mut seat = self.waiters.enter(id);
+            // What happened before the seat was taken is found by looking first.
+            match tokio::time::timeout_at(until, self.changed(page, &mut seat, record.revision)).await {
+                Ok(changed) => changed?,
+                Err(_) => return Ok(Decision::Running(record)),
             }
-        });
-        match waited.await {
-            Ok(decided) => decided,
-            Err(_) => Ok(Decision::Running(last)),
+            // Only the waiting is broken off, never a decision: what it has written nobody would know of.
+            if let Some(mark) = self.marks.met(&marks.others).await.map_err(refusal)? {
+                return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) }));
+            }
+            let decision = self.admit_recorded(page, asked, marks).await?;
+            let Decision::Running(still) = decision else { return Ok(decision) };
+            record = still;
         }
     }
 

@@ -68,7 +68,8 @@ impl Redis {
         Ok(replica)
     }
 
-    /// Starts a durable server whose clock is [`Self::set_clock`]'s: `library` is libfaketime.
+    /// Starts a durable server whose clock is [`Self::set_clock`]'s: `library` is what
+    /// `tests/tools/clock.c` makes.
     pub async fn start_on_clock(library: &Path) -> anyhow::Result<Self> {
         let settings = DURABLE.map(str::to_owned).to_vec();
         retry(async || {
@@ -252,15 +253,14 @@ const CLOCK: &str = "clock";
 /// All at once: the server may look at any moment.
 fn write_clock(folder: &Path, ahead: i64) -> anyhow::Result<()> {
     let next = folder.join("clock.next");
-    std::fs::write(&next, format!("{ahead:+}\n"))?;
+    std::fs::write(&next, format!("{ahead}\n"))?;
     Ok(std::fs::rename(next, folder.join(CLOCK))?)
 }
 
 fn spawn(folder: &Path, port: u16, settings: &[String], clock: Option<&Path>) -> anyhow::Result<Process> {
     let mut command = command(&program());
     if let Some(library) = clock {
-        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", folder.join(CLOCK));
-        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        command.env("LD_PRELOAD", library).env("TEST_CLOCK_FILE", folder.join(CLOCK));
     }
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
     command.args(REPLICATION).arg("--dir").arg(folder).args(settings);

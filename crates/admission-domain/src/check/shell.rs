@@ -84,8 +84,7 @@ impl step::Shelf for Slot {
 
     fn judge(&mut self, operation: OperationId, changes: &[Write]) -> Result<Verdict, Corrupt> {
         let stored = |change: &Write| self.records.get(&change.name);
-        let remembers =
-            |change: &Write| stored(change).is_some_and(|stored| stored.revisions.contains(&operation));
+        let remembers = |change: &Write| stored(change).is_some_and(|stored| stored.revisions.contains(&operation));
         if changes.iter().any(|change| change.put.is_some() && remembers(change)) {
             return Ok(Verdict::Repeated);
         }
@@ -152,6 +151,22 @@ impl View {
         self
     }
 
+    /// Takes in this record as it is.
+    pub(super) fn read(&mut self, slot: &Slot, name: &Name, now: Timestamp) {
+        self.now = now;
+        self.known.insert(name.clone(), slot.get(name, now));
+    }
+
+    pub(super) fn get(&self, name: &Name) -> Option<Stored> {
+        self.known.get(name).cloned().flatten()
+    }
+
+    /// Only these records of it.
+    pub(super) fn only(mut self, names: &[Name]) -> Self {
+        self.known.retain(|name, _| names.contains(name));
+        self
+    }
+
     fn found(&self) -> Found {
         let mut found = Found::default();
         for (name, stored) in &self.known {
@@ -186,9 +201,19 @@ pub(super) enum Progress<A> {
     Refused,
 }
 
-/// Does the next stroke, and whatever follows from it without another one. `held`: nothing may be written now.
+/// A slot at a moment.
+pub(super) struct At<'a> {
+    pub(super) slot: &'a mut Slot,
+    pub(super) now: Timestamp,
+    /// Nothing may be written.
+    pub(super) held: bool,
+    /// Whether a step was made: its answer waits for the replicas, also if it wrote nothing. A read does not wait.
+    pub(super) stepped: &'a mut bool,
+}
+
+/// Does the next stroke, and whatever follows from it without another one.
 pub(super) fn play<A: AtWrite>(
-    (slot, now, held): (&mut Slot, Timestamp, bool),
+    At { slot, now, held, stepped }: At<'_>,
     view: &mut View,
     asked: &Asked<'_>,
     follow: impl Fn(&Found) -> Vec<Name>,
@@ -233,6 +258,7 @@ pub(super) fn play<A: AtWrite>(
             return Progress::Goes;
         }
         spent = true;
+        *stepped = true;
         match step::apply(&step, now.as_millis() * 1000, slot).unwrap() {
             Stepped::Done { repeated: false, .. } => {
                 view.now = now;

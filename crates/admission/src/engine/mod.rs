@@ -10,6 +10,7 @@
 mod embedded;
 mod redis;
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "what was not expected fails the test")]
 mod tests;
 mod wire;
 

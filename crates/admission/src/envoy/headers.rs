@@ -115,7 +115,7 @@ mod tests {
         let (burst, daily) = (limit(100, Unit::Minute, "burst"), limit(1000, Unit::Day, "daily"));
         let standings = [
             Standing { limit: &burst, left: 99, reset: Some(Duration::from_millis(601)) },
-            Standing { limit: &daily, left: 0, reset: Some(Duration::from_secs(86_400)) },
+            Standing { limit: &daily, left: 0, reset: Some(Duration::from_hours(24)) },
         ];
         assert_eq!(
             shown(&of(GatewayHeaders::Draft, &standings, Some(Duration::from_millis(86_399)))),

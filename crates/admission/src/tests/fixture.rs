@@ -93,6 +93,11 @@ impl Fixture {
         Self::over(engine, records, Arc::clone(&self.clock)).client
     }
 
+    /// Another process with an engine of its own on the same store.
+    pub(super) fn beside(&self, engine: Arc<dyn Engine>) -> Self {
+        Self::over(engine, Arc::clone(&self.records), Arc::clone(&self.clock))
+    }
+
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline::within(self.clock.instant(), Duration::from_secs(50))
     }

@@ -4,6 +4,7 @@ pub(crate) mod crash;
 mod erase;
 mod faulty;
 pub(crate) mod fixture;
+mod late;
 mod limits;
 mod races;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 use safeconduct_admission_client::{Admission as _, AdmitAnswer};
 
@@ -31,18 +32,19 @@ async fn a_hundred_that_wait_all_get_the_result() {
 async fn who_waits_hears_of_what_another_process_settled() {
     let fixture = Arc::new(Fixture::new().await);
     let it = admitted(fixture.client.admit(fixture.request(&[same(1)]), fixture.deadline()).await.unwrap());
-    let waiting = {
+    let mut waiting = JoinSet::new();
+    {
         let fixture = Arc::clone(&fixture);
-        tokio::task::spawn(async move {
+        waiting.spawn(async move {
             let mut request = fixture.request(&[same(1)]);
             request.wait = Duration::from_secs(10);
             fixture.client.admit(request, fixture.deadline()).await.unwrap()
-        })
-    };
+        });
+    }
     let other = fixture.another_process();
     tokio::task::yield_now().await;
     other.settle(fixture.completed(&it), fixture.deadline()).await.unwrap();
-    let answer = waiting.await.unwrap();
+    let answer = waiting.join_next().await.unwrap().unwrap();
     assert!(matches!(answer, AdmitAnswer::Replay(_)), "{answer:?}");
 }
 

@@ -22,6 +22,11 @@ const PIPELINE: usize = 1024;
 /// How often a note is tried to be replaced before others are left to do it.
 const ATTEMPTS: usize = 5;
 
+/// How long after the first process has found a new master the last one may still write to the old one: a glance, the
+/// Sentinels' answer, and the calls that were under way. A hold is longer by it, so that what was promised then is over
+/// too.
+const STRAGGLERS: Duration = Duration::from_secs(5);
+
 const LINEAGE: &str = include_str!("lineage.lua");
 
 /// What all links of a store have in common.
@@ -34,6 +39,13 @@ pub(super) struct Terms {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pace: Pace,
     pub(super) memory: Memory,
+}
+
+impl Terms {
+    /// How long a shard is held back.
+    fn hold(&self) -> Duration {
+        if self.recovery_hold.is_zero() { Duration::ZERO } else { self.recovery_hold + STRAGGLERS }
+    }
 }
 
 /// Where a master is.
@@ -190,11 +202,11 @@ impl Dialer {
             let note = text.as_deref().and_then(Note::parse);
             match terms.memory.judge(&name, note.as_ref(), &server.lineage, policy, now) {
                 Finding::Stands(note) => {
-                    left = note.left(terms.recovery_hold, now);
+                    left = note.left(terms.hold(), now);
                     break;
                 }
                 Finding::Replace(note) => {
-                    left = note.left(terms.recovery_hold, now);
+                    left = note.left(terms.hold(), now);
                     if self.tag.is_none() {
                         break;
                     }

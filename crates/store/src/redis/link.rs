@@ -319,13 +319,12 @@ impl Keeper {
                         continue;
                     }
                     glances += 1;
-                    if glances % WHOLE == 0 {
-                        match self.dialer.confirm(&up.address).await {
-                            Ok(()) => examine(&self.state, &self.dialer, &up).await,
-                            Err(why) => lose(&self.state, up.generation, &why),
-                        }
-                    } else {
-                        glance(&self.state, &self.dialer, &up).await;
+                    // Each time: a master that was replaced as planned takes writes until it is told, and a process
+                    // that stays with it promises what the new one does not know.
+                    match self.dialer.confirm(&up.address).await {
+                        Err(why) => lose(&self.state, up.generation, &why),
+                        Ok(()) if glances % WHOLE == 0 => examine(&self.state, &self.dialer, &up).await,
+                        Ok(()) => glance(&self.state, &self.dialer, &up).await,
                     }
                     if matches!(*changes.borrow(), State::Connecting) {
                         self.note_loss();

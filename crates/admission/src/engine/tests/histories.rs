@@ -216,15 +216,12 @@ async fn squeeze(
     let mut now_ms = START + length_ms;
     for (n, (after, delta, taken)) in events.into_iter().enumerate() {
         now_ms += after / 100;
-        let meter = match taken {
-            Some(back) => {
-                let at_ms = entries.keys().rev().find(|time| **time <= back).map_or(now_ms - back, |time| START + time);
-                Meter::Adjust(cap::Adjust { place: cap::Place::Rolling { length_ms, at_ms }, delta })
-            }
-            None => {
-                let window = cap::Window::Rolling { length_ms };
-                Meter::Take(cap::Take { window, max: MAX_NUMBER / 2, amount: delta.abs() })
-            }
+        let meter = if let Some(back) = taken {
+            let at_ms = entries.keys().rev().find(|time| **time <= back).map_or(now_ms - back, |time| START + time);
+            Meter::Adjust(cap::Adjust { place: cap::Place::Rolling { length_ms, at_ms }, delta })
+        } else {
+            let window = cap::Window::Rolling { length_ms };
+            Meter::Take(cap::Take { window, max: MAX_NUMBER / 2, amount: delta.abs() })
         };
         let judged = meter.judge(now_ms * 1000, state.as_deref()).unwrap();
         let Judged::Read { reading, keep } = judged else { panic!("a rolling window is always there") };
