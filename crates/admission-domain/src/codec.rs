@@ -26,6 +26,7 @@ const USE: u8 = 3;
 const OPERATION: u8 = 4;
 const HOLD: u8 = 5;
 const CLOSED: u8 = 6;
+const VOID: u8 = 7;
 
 const RESERVING: u8 = 1;
 const RUNNING: u8 = 2;
@@ -78,7 +79,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
             to.text(execution.as_str());
             to.list(charges, write_held);
         }
-        Record::Hold(Hold::Closed) => to.byte(CLOSED),
+        Record::Hold(Hold::Closed { held }) => to.byte(if *held { CLOSED } else { VOID }),
         Record::Mark(mark) => return crate::mark::encode(mark),
     }
     to.0
@@ -100,7 +101,8 @@ pub fn decode(bytes: &Bytes, written: Timestamp) -> Result<Record, CodecError> {
         USE => Record::Use(from.optional(Reader::execution_id)?),
         OPERATION => Record::Operation,
         HOLD => Record::Hold(Hold::Open { execution: from.execution_id()?, charges: from.list(read_held)? }),
-        CLOSED => Record::Hold(Hold::Closed),
+        CLOSED => Record::Hold(Hold::Closed { held: true }),
+        VOID => Record::Hold(Hold::Closed { held: false }),
         _ => return Err(CodecError::Damaged),
     };
     if from.rest.is_empty() { Ok(record) } else { Err(CodecError::Damaged) }
@@ -516,7 +518,8 @@ mod tests {
         records.push(Record::Use(None));
         records.push(Record::Use(Some(execution_id(1))));
         records.push(Record::Operation);
-        records.push(Record::Hold(Hold::Closed));
+        records.push(Record::Hold(Hold::Closed { held: true }));
+        records.push(Record::Hold(Hold::Closed { held: false }));
         let charges = Held::all(op(1), &[charge("b", false)], seconds(5)).collect();
         records.push(Record::Hold(Hold::Open { execution: execution_id(1), charges }));
         records

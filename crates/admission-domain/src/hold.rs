@@ -25,7 +25,10 @@ pub enum Hold {
         charges: Vec<Held>,
     },
     /// Nothing, and never anything again: the execution was voided or settled.
-    Closed,
+    Closed {
+        /// Whether it was open before, so that something was promised.
+        held: bool,
+    },
 }
 
 /// What is to become of a hold, once the execution's record has been looked at.
@@ -42,7 +45,7 @@ impl Hold {
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Open { .. } => None,
-            Self::Closed => Some(AT_WRITE.after(BRIEF).after(MAX_LEASE)),
+            Self::Closed { .. } => Some(AT_WRITE.after(BRIEF).after(MAX_LEASE)),
         }
     }
 
@@ -136,9 +139,11 @@ impl AtWrite for Promise {
 /// Finds out whether the promise was made, and if not, sees to it that it never is.
 pub fn decide_void(execution: &ExecutionId, found: &Found) -> Decision<Promise> {
     match found.hold(execution) {
-        Some(Hold::Open { .. }) => Decision::plain(Promise::Made),
-        Some(Hold::Closed) => Decision::plain(Promise::Never),
-        None => Decision::with(Promise::Never, vec![Change::hold(execution.clone(), Hold::Closed)]),
+        // Closed after it was held: it was promised, and has ended; a record that says otherwise is an older one, which a
+        // fail-over of its store brought back.
+        Some(Hold::Open { .. } | Hold::Closed { held: true }) => Decision::plain(Promise::Made),
+        Some(Hold::Closed { held: false }) => Decision::plain(Promise::Never),
+        None => Decision::with(Promise::Never, vec![Change::hold(execution.clone(), Hold::Closed { held: false })]),
     }
 }
 
@@ -148,17 +153,18 @@ pub fn decide_close(now: Timestamp, id: &ExecutionId, record: Option<&Execution>
     let Some(hold) = found.hold(id) else {
         // What was on its way when it ended comes too late.
         return asks(
-            Decision::with((), vec![Change::hold(id.clone(), Hold::Closed)]).listing(Listed::Closed(id.clone())),
+            Decision::with((), vec![Change::hold(id.clone(), Hold::Closed { held: false })])
+                .listing(Listed::Closed(id.clone())),
         );
     };
-    if *hold == Hold::Closed {
+    if matches!(hold, Hold::Closed { .. }) {
         // Whoever looked while it was being closed may have listed it again.
         return Decision { listed: vec![Listed::Closed(id.clone())], ..Decision::plain(()) };
     }
     match hold.fate(now, record) {
         Fate::Stays(length) => Decision { listed: vec![Listed::Holding(id.clone(), length)], ..Decision::plain(()) },
         Fate::Closes(adjusted) => {
-            let closed = Decision::with((), vec![Change::hold(id.clone(), Hold::Closed)]);
+            let closed = Decision::with((), vec![Change::hold(id.clone(), Hold::Closed { held: true })]);
             asks(closed.counting(Counted::Adjusted(adjusted)).listing(Listed::Closed(id.clone())))
         }
     }
@@ -190,7 +196,7 @@ mod tests {
     fn a_closed_hold_that_is_still_listed_is_not_looked_after_again() {
         let id = execution_id(1);
         let mut found = Found::default();
-        found.insert(Name::Hold(id.clone()), Record::Hold(Hold::Closed));
+        found.insert(Name::Hold(id.clone()), Record::Hold(Hold::Closed { held: true }));
         let decision = decide_close(seconds(0), &id, None, &found);
         assert_eq!(decision.listed, [Listed::Closed(id)]);
         assert!(decision.changes.is_empty());

@@ -47,8 +47,6 @@ pub mod step;
 pub mod testing;
 
 #[cfg(test)]
-mod check;
-#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod history;

@@ -153,8 +153,8 @@ impl Rate {
     pub const MAX_PERIOD_US: i64 = 31 * 86_400_000_000;
     /// The longest period of a gateway's limit, in microseconds: 365 days.
     pub const MAX_YEAR_US: i64 = 365 * 86_400_000_000;
-    /// The longest time that a used up burst may take to come back, in microseconds: 100 years.
-    pub const MAX_FULL_US: i64 = 3_155_760_000_000_000;
+    /// The longest time that a used up burst may take to come back, in microseconds: 50 years.
+    pub const MAX_FULL_US: i64 = 1_577_880_000_000_000;
 
     /// The rate of `permits` in `period_us` microseconds. A `burst` of 0 means `permits`.
     pub fn parse(permits: i64, period_us: i64, burst: i64) -> Result<Self, Vec<LimitError>> {
@@ -191,7 +191,7 @@ impl Rate {
         if product(burst, period_us) > product(Self::MAX_FULL_US, permits) {
             return Err(vec![LimitError::new(
                 "burst",
-                "must come back within 100 years: burst x period / permits is longer",
+                "must come back within 50 years: burst x period / permits is longer",
             )]);
         }
         Ok(Self { permits, period_us, burst })
@@ -512,9 +512,9 @@ mod tests {
         assert_eq!(fields(Rate::parse(0, 999, -1)), ["permits", "period", "burst"]);
         assert_eq!(fields(Rate::parse(1_000_001, Rate::MAX_PERIOD_US + 1, 1_000_001)), ["permits", "period", "burst"]);
         assert_eq!(Rate::parse(7, 1_000, 0).unwrap().burst(), 7);
-        // 1,179 bursts of 31 days are just over 100 years.
-        assert!(Rate::parse(1, Rate::MAX_PERIOD_US, 1_178).is_ok());
-        assert_eq!(fields(Rate::parse(1, Rate::MAX_PERIOD_US, 1_179)), ["burst"]);
+        // 590 bursts of 31 days are just over 50 years.
+        assert!(Rate::parse(1, Rate::MAX_PERIOD_US, 589).is_ok());
+        assert_eq!(fields(Rate::parse(1, Rate::MAX_PERIOD_US, 590)), ["burst"]);
         assert_eq!(fields(Rate::parse(1, Rate::MAX_PERIOD_US, 1_000_000)), ["burst"]);
         assert!(Rate::parse(1_000_000, Rate::MAX_PERIOD_US, 1_000_000).is_ok());
     }

@@ -1,5 +1,7 @@
 //! What single requests meet.
 
+mod check;
+
 use std::time::Duration;
 
 use safeconduct_types::Reason;
@@ -333,7 +335,12 @@ mod reserving {
         let released = shelf.settle(&settle(1, 3, record.token(), released(false))).unwrap();
         let closing = decide_close(seconds(1), record.id(), Some(&released), &found);
         assert!(matches!(&closing.counted, Counted::Adjusted(back) if back[0].delta == -1), "{closing:?}");
-        assert_eq!(closing.changes[0].record, Some(Record::Hold(Hold::Closed)));
+        let closed = Record::Hold(Hold::Closed { held: true });
+        assert_eq!(closing.changes[0].record, Some(closed.clone()));
+        let mut found = Found::default();
+        found.insert(Name::Hold(record.id().clone()), closed);
+        let brought_back = decide_void(record.id(), &found);
+        assert_eq!(brought_back.answer, Promise::Made, "what a fail-over brought back was promised all the same");
     }
 
     #[test]

@@ -32,7 +32,11 @@ mod settle;
 mod shared;
 mod take;
 #[cfg(test)]
-#[allow(clippy::wildcard_enum_match_arm, reason = "what was not expected fails the test")]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "what was not expected fails the test, and tests wait for what they spawn"
+)]
 mod tests;
 mod usage;
 mod view;

@@ -98,15 +98,15 @@ impl Admission {
         wait: Duration,
     ) -> Result<Decision, Refusal> {
         let Ok(_place) = self.waiters.places.try_acquire() else { return Ok(Decision::Running(running)) };
-        let until = tokio::time::Instant::now() + wait;
+        let mut over = std::pin::pin!(tokio::time::sleep(wait));
         let mut record = running;
         loop {
             let Ok(id) = record.execution_id.parse::<ExecutionId>() else { return Ok(Decision::Running(record)) };
             let mut seat = self.waiters.enter(id);
             // What happened before the seat was taken is found by looking first.
-            match tokio::time::timeout_at(until, self.changed(page, &mut seat, record.revision)).await {
-                Ok(changed) => changed?,
-                Err(_) => return Ok(Decision::Running(record)),
+            tokio::select! {
+                changed = self.changed(page, &mut seat, record.revision) => changed?,
+                () = &mut over => return Ok(Decision::Running(record)),
             }
             // Only the waiting is broken off, never a decision: what it has written nobody would know of.
             if let Some(mark) = self.marks.met(&marks.others).await.map_err(refusal)? {

@@ -63,14 +63,10 @@ impl Params {
         // More than the burst never passes, however much more: the first that does not stands for all, and no sum
         // gets larger than Lua can hold.
         let counted = cost.clamp(0, rate.burst().saturating_add(1));
-        Self {
-            permits,
-            period_us,
-            burst: rate.burst(),
-            cost: counted,
-            full: length(rate.burst()),
-            increment: length(counted),
-        }
+        let full = length(rate.burst());
+        let increment =
+            if counted > rate.burst() { Span { us: full.us.saturating_add(1), ..full } } else { length(counted) };
+        Self { permits, period_us, burst: rate.burst(), cost: counted, full, increment }
     }
 
     /// The same rate, taking nothing.
