@@ -92,7 +92,18 @@ async fn what_is_planned_says_that_it_is_not_served_yet() {
     let mut renewed = suite.website().unwrap().identity();
     let renewal = renewed.renew_assertion(safeconduct_proto::identity::v1::RenewAssertionRequest::default()).await;
     refused(renewal, Code::Unimplemented, "UNIMPLEMENTED");
-    let limit = safeconduct_proto::envoy::service::ratelimit::v3::RateLimitRequest::default();
+    let entry = safeconduct_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry {
+        key: "path".to_owned(),
+        value: "/".to_owned(),
+    };
+    let limit = safeconduct_proto::envoy::service::ratelimit::v3::RateLimitRequest {
+        domain: "edge".to_owned(),
+        descriptors: vec![safeconduct_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor {
+            entries: vec![entry],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
     let mut gateway = suite.caller(token::GATEWAY).unwrap().rate_limits();
     refused(gateway.should_rate_limit(limit.clone()).await, Code::Unimplemented, "UNIMPLEMENTED");
     let mut sister = suite.caller(token::SISTER).unwrap().rate_limits();

@@ -175,7 +175,9 @@ async fn under_load(store: Store, replicated: bool, ends: &[End]) -> anyhow::Res
         anyhow::ensure!(early == 0 && within == 0, "admitted again while the first could still be at work: {all:?}");
         anyhow::ensure!(!replicated || all.is_empty(), "lost although it was replicated: {all:?}");
         anyhow::ensure!(sum.slow_refusal < Duration::from_secs(1), "refusals took long: {sum:?}");
-        let expected = over.took + if replicated { back } else { HOLD } + Duration::from_secs(6);
+        // A hold is five seconds longer than it is set, for stragglers; the rest is for machines with much to do.
+        let expected =
+            over.took + if replicated { back } else { HOLD + Duration::from_secs(5) } + Duration::from_secs(15);
         anyhow::ensure!(sum.unavailable < expected, "it took {:?} instead of {expected:?} at most", sum.unavailable);
         load.resume(&callers);
     }
