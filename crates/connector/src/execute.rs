@@ -213,11 +213,12 @@ impl Service {
         let binding = bind(list, &request.contact, &Supplied::nothing(), self.clock.now())?;
         let mut marks = request.marks.checks.to_vec();
         marks.extend(of_connector(request.tenant.id(), list));
-        self.heed(marks.clone(), Stakes::of(list))?;
+        let stakes = Stakes::of_list(&request.connector, list);
+        let marks = self.heed(marks, stakes)?;
         let rates = limits::rates(list, &binding)?;
         let inputs = binding.complete()?;
-        self.take(request, list, rates, limits::caps(list, &inputs)?).await?;
-        let outcome = self.send_read(&request.tenant, list, &inputs, deadline, &marks).await?;
+        self.take(request, list, &marks, rates, limits::caps(list, &inputs)?).await?;
+        let outcome = self.send_read(&request.tenant, list, &inputs, deadline, (&marks.checks, stakes)).await?;
         let output = outcome.output_json.as_deref().map(serde_json::from_str::<Value>);
         match (outcome.state, output) {
             (State::Succeeded, Some(Ok(output))) => Ok(Shaped { output, truncated: outcome.truncated }),
@@ -235,10 +236,12 @@ impl Service {
         &self,
         request: &Request,
         list: &Connector,
+        marks: &Heeded,
         rates: Vec<Charge>,
         caps: Vec<Charge>,
     ) -> Result<(), Refusal> {
-        if rates.is_empty() && caps.is_empty() {
+        let marks = marks.for_look_up();
+        if rates.is_empty() && caps.is_empty() && marks.is_empty() {
             return Ok(());
         }
         let asked = Take {
@@ -246,7 +249,7 @@ impl Service {
             contact: Some(request.contact.id.clone()),
             operation: OperationId::generate(&*self.random),
             charges: rates.iter().cloned().chain(caps).collect(),
-            marks: request.marks.for_look_up(),
+            marks,
         };
         match self.admission.take(asked, request.deadline).await {
             Ok(TakeAnswer::Taken(_)) => Ok(()),
@@ -262,7 +265,7 @@ impl Service {
         connector: &Connector,
         inputs: &BoundInputs,
         deadline: Deadline,
-        marks: &[MarkCheck],
+        (marks, stakes): (&[MarkCheck], Stakes),
     ) -> Result<StoredOutcome, Refusal> {
         let upstream = tenant.upstream(connector)?;
         let credential = tenant.credential(upstream)?;
@@ -276,10 +279,10 @@ impl Service {
             deadline,
             before: Before::NOTHING,
         };
-        let outcome = attempting.run(&plan, &Reading { service: self, marks, connector }).await;
+        let outcome = attempting.run(&plan, &Reading { service: self, marks, stakes }).await;
         if !outcome.sent {
             // Nothing has left, so why it was withheld can be said.
-            self.may_read(marks, connector)?;
+            self.may_read(marks, stakes)?;
         }
         Ok(outcome)
     }
@@ -293,8 +296,8 @@ impl Service {
         (deadline, left): (Deadline, Vec<Remaining>),
     ) -> Result<Seen, Refusal> {
         let intent = self.intent(request, inputs, asked, request.tenant.upstream(&request.connector)?);
-        let outcome =
-            self.send_read(&request.tenant, &request.connector, inputs, deadline, &request.marks.checks).await?;
+        let heeding = (&*request.marks.checks, Stakes::of(&request.connector));
+        let outcome = self.send_read(&request.tenant, &request.connector, inputs, deadline, heeding).await?;
         record_outcome(&outcome);
         Ok(Seen {
             execution: ExecutionId::generate(request.tenant.id(), &request.contact.id, &*self.random),

@@ -33,6 +33,16 @@ impl Stakes {
     }
 }
 
+impl Stakes {
+    /// Those of a list that is read to decide about a request for `connector`: a write asks admission for its lists, too.
+    pub(crate) fn of_list(connector: &Connector, list: &Connector) -> Self {
+        match Self::of(connector) {
+            Self::Write => Self::Write,
+            Self::GoesOn | Self::Anyway | Self::Private => Self::of(list),
+        }
+    }
+}
+
 /// The marks that executions of this connector must not meet.
 pub(crate) fn of_connector(workspace: &WorkspaceId, connector: &Connector) -> [MarkCheck; 3] {
     let name = || connector.name.clone();
@@ -63,13 +73,13 @@ impl Heeded {
 pub(crate) struct Reading<'a> {
     pub(crate) service: &'a Service,
     pub(crate) marks: &'a [MarkCheck],
-    pub(crate) connector: &'a Connector,
+    pub(crate) stakes: Stakes,
 }
 
 #[tonic::async_trait]
 impl Allowed for Reading<'_> {
     async fn attempt(&self) -> bool {
-        self.service.may_read(self.marks, self.connector).is_ok()
+        self.service.may_read(self.marks, self.stakes).is_ok()
     }
 }
 
@@ -87,14 +97,17 @@ impl Service {
         Ok(Heeded { checks: checks.into(), ask })
     }
 
-    /// Whether a read may be sent now.
-    pub(crate) fn may_read(&self, checks: &[MarkCheck], connector: &Connector) -> Result<(), Refusal> {
-        match (self.mirror.check(checks, self.clock.instant()), Stakes::of(connector)) {
-            (MirrorAnswer::Clear, _) | (MirrorAnswer::Lagging(None), Stakes::GoesOn | Stakes::Anyway) => Ok(()),
-            (MirrorAnswer::Met(mark), _) | (MirrorAnswer::Lagging(Some(mark)), Stakes::GoesOn | Stakes::Anyway) => {
+    /// Whether a read may be sent now. Where the mirror cannot say, a list for a write goes on: admission was asked just
+    /// before, and is asked again before the write.
+    pub(crate) fn may_read(&self, checks: &[MarkCheck], stakes: Stakes) -> Result<(), Refusal> {
+        match (self.mirror.check(checks, self.clock.instant()), stakes) {
+            (MirrorAnswer::Clear, _)
+            | (MirrorAnswer::Lagging(None), Stakes::GoesOn | Stakes::Anyway | Stakes::Write) => Ok(()),
+            (MirrorAnswer::Met(mark), _)
+            | (MirrorAnswer::Lagging(Some(mark)), Stakes::GoesOn | Stakes::Anyway | Stakes::Write) => {
                 Err(closed(&mark))
             }
-            (MirrorAnswer::Lagging(_), Stakes::Private | Stakes::Write) => Err(lagging()),
+            (MirrorAnswer::Lagging(_), Stakes::Private) => Err(lagging()),
         }
     }
 }
