@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := target/tools
 ENSURE := sh tests/tools/ensure.sh
 
-.PHONY: help demo test chaos check bench bench-admission fmt proto house lint-proto
+.PHONY: help demo test chaos model fuzz check bench bench-admission fmt proto house lint-proto
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -14,8 +14,8 @@ demo: ## Builds, starts the suite and a sample shop, and plays the story (ARGS=-
 	$(CARGO) build --locked -p safeconduct
 	$(CARGO) run --quiet --locked -p safeconduct -- demo $(ARGS)
 
-test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio, Envoy)
-	$(ENSURE) redis buf python envoy clock
+test: ## Every test: starts or installs what it needs (Redis, buf, Python's grpcio and aiosmtpd, Envoy)
+	$(ENSURE) redis buf python mail envoy clock
 	. $(TOOLS)/env && $(CARGO) build --locked --workspace --all-targets
 	. $(TOOLS)/env && TEST_REQUIRE_CLIENTS=1 $(CARGO) test --locked --workspace
 
@@ -27,6 +27,9 @@ chaos: ## Fail-overs, killed servers and killed processes under load, ROUNDS of 
 model: ## Looks further: every order of events in a larger bound, and random histories by the million (CASES=1000000)
 	CHECK_MORE=1 $(CARGO) test --release --locked -p safeconduct-admission-domain --lib check:: -- --nocapture
 	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-admission-domain -p safeconduct-admission
+
+fuzz: ## Every parser of outside bytes against random and bent input, CASES of each (1000000); a short run is in `make test`
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-identity-domain --lib -- fuzz::
 
 check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
 	$(CARGO) fmt --all --check

@@ -1,4 +1,4 @@
-//! `make bench`: what a call costs, as ratios within one run.
+//! `make bench`: what a call costs, as ratios within one run (`identity` alone: only what verifying costs).
 //!
 //! Absolute numbers say little on a shared machine; the columns of one run were measured within minutes of each other,
 //! against the same shop, each in three rounds of which the median counts. The load generator shares the cores with
@@ -11,7 +11,10 @@
     reason = "a measuring program: it speaks on standard output, ends when something fails, and lives for minutes"
 )]
 
-use std::fs;
+mod cost;
+mod echo;
+mod identity;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,12 +22,12 @@ use std::time::{Duration, Instant};
 use safeconduct_testkit::{Ask, Caller, Layout, Options, ShopUser, Store, Suite};
 use serde_json::json;
 
+use crate::cost::{cpu_seconds, median};
+
 const ROUND: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 /// Calls under way at once, over all connections.
 const CONCURRENCY: usize = 32;
-/// Clock ticks of `/proc/PID/stat` in a second (`getconf CLK_TCK`).
-const TICKS: f64 = 100.0;
 
 #[derive(Clone, Copy)]
 enum Work {
@@ -75,6 +78,18 @@ struct Measured {
 
 #[tokio::main]
 async fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let says = |word: &str| words.iter().any(|one| one == word);
+    if says(echo::WORD) {
+        return echo::serve().await;
+    }
+    if !says("identity") {
+        measure_calls().await;
+    }
+    identity::measure().await;
+}
+
+async fn measure_calls() {
     println!("{CONCURRENCY} calls at once, {ROUNDS} rounds of {} s, medians\n", ROUND.as_secs());
     println!("{:<10} {:<9} {:<9} {:>6} {:>12} {:>14}", "work", "store", "runtime", "conns", "calls/s", "CPU ms/1,000");
     let mut costs = Vec::new();
@@ -152,10 +167,6 @@ async fn measure(suite: &Suite, assertion: &str, work: Work, connections: usize,
         let (cpu, elapsed) = (cpu_seconds(process) - cpu, start.elapsed().as_secs_f64());
         rounds.push((calls as f64 / elapsed, cpu * 1_000_000.0 / calls.max(1) as f64));
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or_default()
-    };
     Measured {
         per_second: median(rounds.iter().map(|one| one.0).collect()),
         cpu_ms_per_1000: median(rounds.iter().map(|one| one.1).collect()),
@@ -182,13 +193,4 @@ async fn round(callers: &[Caller], assertion: &str, work: Work, numbers: &Arc<At
         ended.expect("a caller of the bench ends well");
     }
     done.load(Ordering::Relaxed)
-}
-
-/// CPU that the process has used so far, in user and system mode.
-fn cpu_seconds(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    // Fields 14 and 15 of proc(5), counted from the state, which is the third.
-    let ticks = |at: usize| after_name.split_whitespace().nth(at - 3).and_then(|text| text.parse::<f64>().ok());
-    (ticks(14).unwrap_or_default() + ticks(15).unwrap_or_default()) / TICKS
 }

@@ -158,7 +158,7 @@ async fn under_load(store: Store, replicated: bool, ends: &[End]) -> anyhow::Res
         let within = all.iter().filter(|one| one.second.saturating_duration_since(one.first) < HOLD).count();
         say(&format!(
             "{store:?} {durability:10} {end:?}: {} admitted, {} known, {} refused (half within {} ms, 95 % {} ms), {} in \
-             doubt, longest call {} ms; fail-over {} ms, the old master back {} ms, unavailable {} ms; admitted again: \
+             doubt, {} asked again, longest call {} ms; fail-over {} ms, the old master back {} ms, unavailable {} ms; admitted again: \
              {early} within the hold, {within} within a lease, {} in all ({lost} of them lost until asked)",
             sum.admitted,
             sum.known,
@@ -166,6 +166,7 @@ async fn under_load(store: Store, replicated: bool, ends: &[End]) -> anyhow::Res
             sum.refusal.as_millis(),
             sum.slow_refusal.as_millis(),
             sum.doubtful,
+            book.cleared(),
             sum.longest.as_millis(),
             over.took.as_millis(),
             back.as_millis(),
@@ -174,10 +175,10 @@ async fn under_load(store: Store, replicated: bool, ends: &[End]) -> anyhow::Res
         ));
         anyhow::ensure!(early == 0 && within == 0, "admitted again while the first could still be at work: {all:?}");
         anyhow::ensure!(!replicated || all.is_empty(), "lost although it was replicated: {all:?}");
-        anyhow::ensure!(sum.slow_refusal < Duration::from_secs(1), "refusals took long: {sum:?}");
+        anyhow::ensure!(sum.slow_refusal < Duration::from_millis(1800), "refusals took long: {sum:?}");
         // A hold is five seconds longer than it is set, for stragglers; the rest is for machines with much to do.
         let expected =
-            over.took + if replicated { back } else { HOLD + Duration::from_secs(5) } + Duration::from_secs(15);
+            over.took + if replicated { back } else { HOLD + Duration::from_secs(5) } + Duration::from_secs(30);
         anyhow::ensure!(sum.unavailable < expected, "it took {:?} instead of {expected:?} at most", sum.unavailable);
         load.resume(&callers);
     }

@@ -21,6 +21,9 @@ const CONTACTS: u64 = 24;
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(12);
 
+/// How many requests that were refused are asked again.
+const SOME: usize = 300;
+
 /// The longest that anything here may take.
 pub(crate) const LONGEST: Duration = Duration::from_mins(1);
 
@@ -116,8 +119,10 @@ struct Pages {
     events: Vec<Event>,
     acknowledged: Vec<Acknowledged>,
     doubles: Vec<Double>,
-    /// Requests that may have been done and nobody has asked again.
+    /// Requests that failed, so that nobody knows whether they were done, until somebody asks again.
     doubtful: Vec<(u64, AdmitRequest)>,
+    /// How many of those were asked again.
+    cleared: usize,
 }
 
 /// Everything that was answered.
@@ -168,7 +173,7 @@ impl Book {
     async fn call(&self, caller: &Caller, number: usize) -> anyhow::Result<()> {
         if number % 4 == 3 {
             if let Some((who, request)) = self.with(|pages| pages.doubtful.pop()) {
-                return self.first(caller, who, request, true).await;
+                return self.clear_up(caller, who, request).await.map(drop);
             }
             let some = self.with(|pages| {
                 let count = pages.acknowledged.len();
@@ -180,17 +185,16 @@ impl Book {
             }
         }
         let (who, request) = self.fresh()?;
-        self.first(caller, who, request, false).await
+        self.first(caller, who, request).await
     }
 
-    /// A request that nobody was answered yet; perhaps one that was lost on the way.
-    async fn first(&self, caller: &Caller, who: u64, request: AdmitRequest, was_doubtful: bool) -> anyhow::Result<()> {
+    /// A request of a new key.
+    async fn first(&self, caller: &Caller, who: u64, request: AdmitRequest) -> anyhow::Result<()> {
         let began = Instant::now();
         let answer = ask(caller, &request).await;
         let ended = Instant::now();
         let outcome = match answer {
             Ok(Decision::Admitted(_)) => Outcome::Admitted,
-            Ok(Decision::Running(_) | Decision::Unknown(_)) if was_doubtful => Outcome::Known,
             Ok(other) => anyhow::bail!("a new key was answered {other:?}"),
             Err(status) => failed(&status),
         };
@@ -199,10 +203,51 @@ impl Book {
             match outcome {
                 Outcome::Admitted => pages.acknowledged.push(Acknowledged { request, at: ended }),
                 Outcome::Doubtful => pages.doubtful.push((who, request)),
+                // While nothing is admitted there are thousands; some will do.
+                Outcome::Refused if pages.doubtful.len() < SOME => pages.doubtful.push((who, request)),
                 Outcome::Known | Outcome::Refused => {}
             }
         });
         Ok(())
+    }
+
+    /// A request that failed is asked again: by somebody who knows nothing of the first, and then as it was. Of all of
+    /// them at most one is admitted. Whether there was an answer.
+    async fn clear_up(&self, caller: &Caller, who: u64, request: AdmitRequest) -> anyhow::Result<bool> {
+        let other = again(&request)?;
+        let mut admitted: Option<Acknowledged> = None;
+        for one in [&other, &request] {
+            let began = Instant::now();
+            let answer = ask(caller, one).await;
+            let ended = Instant::now();
+            let outcome = match answer {
+                Ok(Decision::Admitted(_)) => Outcome::Admitted,
+                Ok(Decision::Running(_) | Decision::Unknown(_)) => Outcome::Known,
+                Ok(other) => anyhow::bail!("a key that may have been admitted was answered {other:?}"),
+                Err(status) => failed(&status),
+            };
+            self.with(|pages| pages.events.push(Event { contact: u64::MAX, began, ended, outcome }));
+            match outcome {
+                Outcome::Admitted => {
+                    let new = Acknowledged { request: one.clone(), at: ended };
+                    if let Some(first) = admitted.replace(new) {
+                        self.with(|pages| pages.doubles.push(Double { first: first.at, second: ended }));
+                    }
+                }
+                Outcome::Known => {}
+                Outcome::Refused | Outcome::Doubtful if admitted.is_none() => {
+                    self.with(|pages| pages.doubtful.push((who, request.clone())));
+                    return Ok(false);
+                }
+                // The audit asks for it.
+                Outcome::Refused | Outcome::Doubtful => {}
+            }
+        }
+        self.with(|pages| {
+            pages.cleared += 1;
+            pages.acknowledged.extend(admitted);
+        });
+        Ok(true)
     }
 
     /// The key of a request that was admitted, under another execution.
@@ -304,8 +349,25 @@ impl Book {
         sum
     }
 
-    /// Asks for every key that was ever acknowledged once more. How many were admitted again.
+    /// How many requests that had failed were asked again, and answered.
+    pub(crate) fn cleared(&self) -> usize {
+        self.with(|pages| pages.cleared)
+    }
+
+    /// Asks again for every key of which nobody knows whether it was admitted, and then once more for every one that was
+    /// ever acknowledged. How many were admitted again.
     pub(crate) async fn audit(self: &Arc<Self>, callers: &[Caller]) -> anyhow::Result<usize> {
+        let mut turn = callers.iter().cycle();
+        until("every doubt to be cleared up", LONGEST, async || {
+            while let Some((who, request)) = self.with(|pages| pages.doubtful.pop()) {
+                let caller = turn.next().ok_or_else(|| anyhow::anyhow!("nobody asks"))?;
+                if !self.clear_up(caller, who, request).await? {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await?;
         let before = self.with(|pages| pages.doubles.len());
         let mut left: Vec<usize> = (0..self.acknowledged()).collect();
         until("every key to be answered", LONGEST, async || {

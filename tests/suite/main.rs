@@ -12,6 +12,7 @@
 mod admission;
 mod bad_input;
 mod callers;
+mod canary;
 mod clients;
 mod clock;
 mod command_line;
@@ -25,8 +26,10 @@ mod limits;
 mod load;
 mod marks;
 mod operators;
+mod otp;
 mod outage;
 mod races;
+mod rotation;
 mod secrets;
 mod story;
 mod trace;

@@ -60,6 +60,41 @@ async fn a_disabled_connector_is_refused_by_every_replica_until_it_is_enabled_ag
 }
 
 #[tokio::test]
+async fn a_revoked_session_is_refused_by_every_process_within_a_second_and_others_are_not() {
+    let mut suite = Suite::start(Options::new(Layout::Separate, Store::Redis)).await.unwrap();
+    suite.replicate("connector", "another").await.unwrap();
+    let website = suite.website().unwrap();
+    let prove = async || website.prove(ShopUser::Ada.id(), &user_hash(ShopUser::Ada.id()), &["support-agent"]).await;
+    let (lost, kept) = (prove().await.unwrap(), prove().await.unwrap());
+    let replicas = ["connector", "another"].map(|name| suite.caller_of(name, token::AGENT).unwrap());
+    let ask = |assertion: &str| Ask::new(assertion, "list-orders", &json!({}));
+    for replica in &replicas {
+        succeeded(&replica.execute(&ask(&lost.assertion)).await.unwrap());
+    }
+    let key = admission::MarkKey {
+        kind: admission::MarkKind::SessionRevoked.into(),
+        workspace_id: "demo-shop".to_owned(),
+        contact_id: lost.contact.unwrap().contact_id,
+        session_id: lost.session_id,
+        ..admission::MarkKey::default()
+    };
+    let mark =
+        admission::Mark { key: Some(key), reason: "Ada lost her phone".to_owned(), ..admission::Mark::default() };
+    let operation_id = OperationId::generate(&SystemRandom).to_string();
+    let set = admission::SetMarkRequest { mark: Some(mark), operation_id };
+    suite.caller_of("admission", token::SISTER).unwrap().admission().set_mark(set).await.unwrap();
+    let set_at = std::time::Instant::now();
+    for replica in &replicas {
+        is_refused(replica, &ask(&lost.assertion), Code::Unauthenticated, "ASSERTION_REVOKED").await.unwrap();
+    }
+    assert!(set_at.elapsed() < SOON, "{:?}", set_at.elapsed());
+    for replica in &replicas {
+        succeeded(&replica.execute(&ask(&kept.assertion)).await.unwrap());
+    }
+    assert!(!suite.logs().contains("Ada lost her phone"), "a reason may name people");
+}
+
+#[tokio::test]
 async fn an_execution_that_is_tried_again_stops_when_its_contact_is_blocked() {
     let suite = Suite::start(Options::new(Layout::All, Store::Embedded)).await.unwrap();
     let prove = async || {

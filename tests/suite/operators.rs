@@ -115,10 +115,13 @@ async fn an_operator_says_what_became_of_an_execution_and_that_is_replayed() {
     let ask = Ask::new(&ada, "refund-order-unkeyed", &refund(80)).key("settle");
     let first = desk.in_doubt(&ask, true).await;
     let id = first.execution_id.as_str();
-    let settle =
-        [&["settle", id, "--state", "succeeded", "--output-json", r#"{"refund_id":"ref_1"}"#], &WHY[..]].concat();
+    let saying =
+        |output: &'static str| [&["settle", id, "--state", "succeeded", "--output-json", output], &WHY[..]].concat();
+    let settle = saying(r#"{"refund_id":"ref_1","amount":80,"status":"done"}"#);
     let refused = desk.run("connector", token::AGENT, &settle).await;
     assert_eq!(refused.code, Some(1), "only operators: {}", refused.text());
+    let other = desk.run("connector", token::OPS, &saying(r#"{"refund_id":7,"amount":80,"status":"done"}"#)).await;
+    assert!(other.code == Some(1) && other.text().contains("output_json.refund_id"), "{}", other.text());
     let done = desk.run("connector", token::OPS, &settle).await;
     assert_eq!(done.code, Some(0), "{}", done.text());
     let again = desk.suite.agent().unwrap().execute(&ask).await.unwrap();

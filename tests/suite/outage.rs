@@ -22,7 +22,7 @@ use crate::load::{LONGEST, Load, again, ask, callers, rounds, say, three, turn};
 const LEASE: Duration = Duration::from_secs(2);
 
 /// After a lease what had leaked is back; so much more is for a busy machine.
-const SPARE: Duration = Duration::from_secs(8);
+const SPARE: Duration = Duration::from_secs(20);
 
 fn redis(suite: &mut Suite) -> &mut Redis {
     match suite.servers() {
@@ -80,7 +80,8 @@ async fn redis_dies() -> anyhow::Result<()> {
             book.acknowledged(),
         ));
         assert_eq!((lost, book.doubles(began, Instant::now()).len()), (0, 0), "admitted twice");
-        assert!(sum.refusal < Duration::from_millis(300) && sum.slow_refusal < Duration::from_secs(1), "{sum:?}");
+        // A pile of time-outs would be two seconds each.
+        assert!(sum.refusal < Duration::from_secs(1) && sum.slow_refusal < Duration::from_millis(1800), "{sum:?}");
         load.resume(&callers);
     }
     load.stop().await

@@ -132,7 +132,7 @@ async fn what_is_not_proven_is_refused(suite: &Suite) -> anyhow::Result<()> {
         ..StartSessionRequest::default()
     };
     let visitor = website.identity().start_session(visitor).await?.into_inner().assertion;
-    refused(agent.execute(&list(&visitor)).await, Code::PermissionDenied, "AUDIENCE_MISMATCH");
+    refused(agent.execute(&list(&visitor)).await, Code::FailedPrecondition, "VERIFICATION_REQUIRED");
     assert_eq!(suite.shop.effects().await?.calls, before.calls, "nothing was sent");
     Ok(())
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), envoy, clock. What the machine
+# Makes sure that the named tools are there: redis, buf, python (grpcio with reflection), mail (aiosmtpd), envoy, clock. What the machine
 # lacks goes to target/tools, but for two things that come as the distribution's packages where this runs as root: Redis
 # and pip. target/tools/env, to be sourced, puts all of it on the paths.
 set -eu
@@ -75,15 +75,16 @@ for tool in "$@"; do
         redis) ensure_redis ;;
         buf) command -v buf >/dev/null || pip_install buf buf-bin ;;
         python) pip_install grpc grpcio grpcio-reflection googleapis-common-protos grpcio-status ;;
+        mail) pip_install mail aiosmtpd ;;
         envoy) ensure_envoy ;;
         clock) ensure_clock ;;
-        *) say "ensure.sh knows redis, buf, python, envoy and clock, not $tool"; exit 64 ;;
+        *) say "ensure.sh knows redis, buf, python, mail, envoy and clock, not $tool"; exit 64 ;;
     esac
 done
 
 {
     printf 'PATH="%s/bin:%s/buf/bin:$PATH"; export PATH\n' "$tools" "$python"
-    printf 'PYTHONPATH="%s/grpc${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH\n' "$python"
+    printf 'PYTHONPATH="%s/grpc:%s/mail${PYTHONPATH:+:$PYTHONPATH}"; export PYTHONPATH\n' "$python" "$python"
     [ -x "$tools/bin/redis-server" ] &&
         printf 'TEST_REDIS_SERVER="%s/bin/redis-server"; export TEST_REDIS_SERVER\n' "$tools"
     [ -e "$tools/clock.so" ] && printf 'TEST_CLOCK="%s/clock.so"; export TEST_CLOCK\n' "$tools"

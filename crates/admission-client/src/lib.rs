@@ -10,6 +10,7 @@
 
 mod answer;
 mod breaker;
+mod erasing;
 mod grpc;
 mod limit;
 mod mark;
@@ -25,6 +26,7 @@ pub use answer::{
     AdmitAnswer, Admitted, ExtendAnswer, Extended, LookupAnswer, Matched, Record, RecordState, Settled, TakeAnswer,
     Taken,
 };
+pub use erasing::Erasing;
 pub use grpc::GrpcAdmission;
 pub use limit::{CalendarUnit, Charge, Denied, Limit, LimitKind, LimitScope, Remaining, Shape, Window};
 pub use marking::{ClearMark, Marking, SetMark};

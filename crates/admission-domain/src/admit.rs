@@ -115,7 +115,10 @@ pub fn decide_admit(now: Timestamp, asked: &Admit, found: &Found) -> Result<Deci
     }
     match &asked.resume {
         Some(id) => take_over(now, asked, id, found),
-        None => match found.execution(&asked.execution).filter(|own| !own.was_denied_to(asked.operation)) {
+        None => match found
+            .execution(&asked.execution)
+            .filter(|own| !own.was_denied_to(asked.operation) && !own.is_over(now))
+        {
             Some(own) => repeat(now, asked, own.clone()),
             None => begin(now, asked, found),
         },
@@ -128,10 +131,11 @@ fn repeat(now: Timestamp, asked: &Admit, own: Execution) -> Result<Decision<Admi
         return Err(Refusal::invalid_field("execution_id", "names an execution of another request; choose a new one"));
     }
     let standing = own.standing(now);
-    Ok(Decision::plain(if own.is_held_by(asked.operation) && standing == Standing::Running {
+    if own.is_held_by(asked.operation) && standing == Standing::Running {
         let resumed = own.token() > Token::FIRST;
-        AdmitAnswer::Admitted(Admitted { execution: own, resumed })
-    } else if own.is_held_by(asked.operation) && standing == Standing::Reserving {
+        return Ok(Decision::firm(AdmitAnswer::Admitted(Admitted { execution: own, resumed })));
+    }
+    Ok(Decision::plain(if own.is_held_by(asked.operation) && standing == Standing::Reserving {
         AdmitAnswer::Reserved(own)
     } else {
         answer(now, own, Matched::Id)
@@ -216,7 +220,7 @@ fn take_over(now: Timestamp, asked: &Admit, id: &ExecutionId, found: &Found) -> 
             }
         }
     }
-    let Some(target) = found.execution(id).cloned() else {
+    let Some(target) = found.execution(id).filter(|target| !target.is_over(now)).cloned() else {
         return Err(Refusal::new(
             safeconduct_types::Reason::ExecutionUnknown,
             "there is no such execution to take over; ask again without resuming",
@@ -224,11 +228,11 @@ fn take_over(now: Timestamp, asked: &Admit, id: &ExecutionId, found: &Found) -> 
     };
     if target.is_held_by(asked.operation) {
         // A repeat. Once the lease has lapsed it is no permission to act any more; another operation may take over.
-        return Ok(Decision::plain(if target.standing(now) == Standing::Running {
-            AdmitAnswer::Admitted(Admitted { execution: target, resumed: true })
+        return Ok(if target.standing(now) == Standing::Running {
+            Decision::firm(AdmitAnswer::Admitted(Admitted { execution: target, resumed: true }))
         } else {
-            answer(now, target, Matched::Id)
-        }));
+            Decision::plain(answer(now, target, Matched::Id))
+        });
     }
     match target.resume(now, asked.operation, asked.lease) {
         Ok(execution) => {

@@ -107,7 +107,7 @@ impl fmt::Debug for Digest {
 
 /// Bytes that only their owner can open: an intent, a checkpoint, an outcome; at most 256 KiB. Kept and handed back as
 /// they are, never copied; not printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sealed(Bytes);
 
 impl Sealed {

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
@@ -44,6 +45,18 @@ impl CalendarUnit {
             Self::Month => "month",
             Self::Year => "year",
         }
+    }
+
+    /// The longest that one can be, in any zone: with what a zone may put its clock back by within it, up to a day.
+    pub const fn longest(self) -> Duration {
+        let days = match self {
+            Self::Hour => 0,
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 31,
+            Self::Year => 366,
+        };
+        Duration::from_hours(24 * (days + 1))
     }
 
     /// The unit with this name.

@@ -27,6 +27,7 @@ const OPERATION: u8 = 4;
 const HOLD: u8 = 5;
 const CLOSED: u8 = 6;
 const VOID: u8 = 7;
+const FREED: u8 = 8;
 
 const RESERVING: u8 = 1;
 const RUNNING: u8 = 2;
@@ -80,6 +81,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
             to.list(charges, write_held);
         }
         Record::Hold(Hold::Closed { held }) => to.byte(if *held { CLOSED } else { VOID }),
+        Record::Hold(Hold::Freed) => to.byte(FREED),
         Record::Mark(mark) => return crate::mark::encode(mark),
     }
     to.0
@@ -103,6 +105,7 @@ pub fn decode(bytes: &Bytes, written: Timestamp) -> Result<Record, CodecError> {
         HOLD => Record::Hold(Hold::Open { execution: from.execution_id()?, charges: from.list(read_held)? }),
         CLOSED => Record::Hold(Hold::Closed { held: true }),
         VOID => Record::Hold(Hold::Closed { held: false }),
+        FREED => Record::Hold(Hold::Freed),
         _ => return Err(CodecError::Damaged),
     };
     if from.rest.is_empty() { Ok(record) } else { Err(CodecError::Damaged) }
@@ -520,6 +523,7 @@ mod tests {
         records.push(Record::Operation);
         records.push(Record::Hold(Hold::Closed { held: true }));
         records.push(Record::Hold(Hold::Closed { held: false }));
+        records.push(Record::Hold(Hold::Freed));
         let charges = Held::all(op(1), &[charge("b", false)], seconds(5)).collect();
         records.push(Record::Hold(Hold::Open { execution: execution_id(1), charges }));
         records

@@ -12,8 +12,9 @@ use crate::meter::MAX_NUMBER;
 use crate::record::{AT_WRITE, AtWrite, known};
 pub use crate::state::{Actual, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
 
-/// How many operations of the present holder are remembered, so that a late copy of one changes nothing.
-const REMEMBERED: usize = 8;
+/// How many operations of the present holder are remembered, so that a late copy of one changes nothing. Those that
+/// took something are known by that for ever.
+const REMEMBERED: usize = 32;
 
 /// The record of one execution: the only durable truth about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +196,34 @@ impl Execution {
         }
     }
 
+    /// Whether its retention is over, so that it stands for nothing any more: it is as if it were gone, except for its
+    /// hold.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires().is_some_and(|expires| expires <= now)
+    }
+
+    /// Until when the record is kept. One that used more or less of shared limits than it had reserved is kept beyond
+    /// its retention, so that whoever meets its hold can see it.
+    pub(crate) fn kept(&self) -> Option<Timestamp> {
+        let differs = |held: &Held| held.is_shared() && held.amount != held.charge.amount();
+        match self.state {
+            State::Completed { expires, .. } if self.charges.iter().any(differs) => {
+                Some(expires.max(self.changed.after(SHARED_TOMBSTONE)))
+            }
+            State::Completed { .. }
+            | State::Released { .. }
+            | State::Reserving { .. }
+            | State::Running { .. }
+            | State::Unknown { .. } => self.expires(),
+        }
+    }
+
+    /// What of shared limits is still counted for it, although its keys were freed after it had been completed.
+    pub(crate) fn owed(&self) -> impl Iterator<Item = &Held> {
+        let released = matches!(self.state, State::Released { .. });
+        self.charges.iter().filter(move |held| released && held.is_shared() && held.is_reserved() && held.amount > 0)
+    }
+
     /// What the record says at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         match self.state {
@@ -238,7 +267,9 @@ impl Execution {
             // COMPLETED, RELEASED: nothing any more. UNKNOWN: settle, resume; its executor gave the lease back.
             State::Completed { .. } | State::Released { .. } | State::Unknown { .. } => return Err(LeaseLost),
         };
-        if self.recent.contains(&operation) {
+        // However late a copy comes, it takes nothing twice.
+        let has_taken = self.charges.iter().any(|held| held.by == operation);
+        if has_taken || self.recent.contains(&operation) {
             return Ok(Moved::Nowhere(self));
         }
         let lease_ends = match lease {
@@ -287,7 +318,11 @@ impl Execution {
             settled_by: operation,
             expires: AT_WRITE.after(keep),
         });
-        let back = next.recount(|_| Some(0));
+        let back = next.recount(|_, _| Some(0));
+        // Nobody acts on it any more, and only its own operation asks for it again.
+        next.intent = Sealed::default();
+        next.checkpoint = None;
+        next.charges = Vec::new();
         Moved::To(next, back)
     }
 
@@ -319,14 +354,16 @@ impl Execution {
                     Err(NotSettled::LeaseLost)
                 }
             }
-            // UNKNOWN: settle (whoever said so has found out), resume.
+            // UNKNOWN: settle (whoever said so has found out, or knows more), resume.
             State::Unknown { settled_by, .. } => {
-                let learned_nothing = matches!(settlement, Settlement::Unknown { .. });
-                if settled_by == operation || learned_nothing {
-                    Ok(Moved::Nowhere(self))
-                } else {
-                    self.end(operation, settlement)
+                let learned_nothing = matches!(settlement, Settlement::Unknown { outcome: None });
+                if settled_by == operation || self.recent.contains(&operation) || learned_nothing {
+                    return Ok(Moved::Nowhere(self));
                 }
+                // A late copy of the earlier word says nothing new.
+                let mut next = self;
+                next.remember(settled_by);
+                next.end(operation, settlement)
             }
         }
     }
@@ -384,8 +421,14 @@ impl Execution {
                 State::Unknown { outcome: outcome.or_else(|| self.outcome().cloned()), settled_by }
             }
         };
+        let was_completed = matches!(self.state, State::Completed { .. });
         let mut next = self.move_to(state);
-        let changed = next.recount(|index| if free { Some(0) } else { actuals.get(index).copied() });
+        let changed = next.recount(|index, held| match free {
+            // Its hold is closed already: the record says how much is to be given back, see [`Self::owed`].
+            true if was_completed && held.is_shared() => None,
+            true => Some(0),
+            false => actuals.get(index).copied(),
+        });
         Ok(Moved::To(next, changed))
     }
 
@@ -404,11 +447,11 @@ impl Execution {
 
     /// Counts every charge as `amount` says; what that changes of the contact's own counters. What it changes of
     /// shared ones is found out from the hold.
-    fn recount(&mut self, amount: impl Fn(usize) -> Option<i64>) -> Vec<Adjusted> {
+    fn recount(&mut self, amount: impl Fn(usize, &Held) -> Option<i64>) -> Vec<Adjusted> {
         let mut changed = Vec::new();
         for (index, held) in self.charges.iter_mut().enumerate() {
             let shared = held.is_shared();
-            let adjusted = amount(index).and_then(|amount| held.recount(amount));
+            let adjusted = amount(index, held).and_then(|amount| held.recount(amount));
             changed.extend(adjusted.filter(|_| !shared));
         }
         changed

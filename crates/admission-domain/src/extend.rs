@@ -39,8 +39,13 @@ pub type Extended = Execution;
 /// Decides whether the executor may go on.
 pub fn decide_extend(now: Timestamp, asked: &Extend, found: &Found) -> Result<Decision<Extended>, Refusal> {
     let record = found.execution(&asked.execution).cloned().ok_or_else(unknown)?;
-    if record.charges().len().saturating_add(asked.charges.len()) > MAX_CHARGES {
+    let has_taken = record.charges().iter().any(|held| held.by == asked.operation);
+    if !has_taken && record.charges().len().saturating_add(asked.charges.len()) > MAX_CHARGES {
         return Err(Refusal::invalid_field("charges", "must be at most 32 over the whole execution"));
+    }
+    if record.is_held_by(asked.operation) {
+        // What each operation takes is known by its id.
+        return Err(Refusal::invalid_field("operation_id", "must not be that of the admission"));
     }
     let reserving = matches!(record.state(), State::Reserving { .. });
     match record.extend(now, asked.token, asked.operation, asked.lease, asked.checkpoint.clone(), &asked.charges) {
@@ -49,7 +54,7 @@ pub fn decide_extend(now: Timestamp, asked: &Extend, found: &Found) -> Result<De
             let decision = if asked.charges.is_empty() { decision } else { decision.counting(Counted::Charges) };
             Ok(if reserving { decision.listing(Listed::Resolved(asked.execution.clone())) } else { decision })
         }
-        Ok(Moved::Nowhere(same)) => Ok(Decision::plain(same)),
+        Ok(Moved::Nowhere(same)) => Ok(Decision::firm(same)),
         Err(LeaseLost) => Err(lease_lost()),
     }
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use safeconduct_types::{ExecutionId, Timestamp};
 
-use crate::bounds::{BRIEF, MAX_LEASE};
+use crate::bounds::{BRIEF, MAX_LEASE, MAX_RETENTION};
 use crate::execution::{Execution, State};
 use crate::held::{Adjusted, Held};
 use crate::limit::Charge;
 use crate::record::{AT_WRITE, AtWrite, Change, Counted, Decision, Found, Listed, Name, known};
+
+/// How long a closed hold is remembered: longer than anything may still be on its way.
+const REMEMBERED_FOR: Duration = Duration::from_secs(BRIEF.as_secs() + MAX_LEASE.as_secs());
 
 /// What an execution holds of shared limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum Hold {
         /// Whether it was open before, so that something was promised.
         held: bool,
     },
+    /// Closed, and what stayed counted when the execution was completed has been given back, too: its keys were freed.
+    Freed,
 }
 
 /// What is to become of a hold, once the execution's record has been looked at.
@@ -45,7 +50,9 @@ impl Hold {
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Open { .. } => None,
-            Self::Closed { .. } => Some(AT_WRITE.after(BRIEF).after(MAX_LEASE)),
+            Self::Closed { .. } => Some(AT_WRITE.after(REMEMBERED_FOR)),
+            // As long as the record can say that it is owed something.
+            Self::Freed => Some(AT_WRITE.after(BRIEF).after(MAX_RETENTION)),
         }
     }
 
@@ -113,7 +120,7 @@ pub fn decide_take(asked: &Take, found: &Found) -> Decision<Taken> {
     let hold = hold.unwrap_or(Hold::Open { execution: asked.execution.clone(), charges: Vec::new() });
     let Hold::Open { execution, mut charges } = hold else { return Decision::plain(Taken::Closed) };
     if asked.charges.iter().all(|one| charges.iter().any(|held| held.is(one))) {
-        return Decision::plain(Taken::Held);
+        return Decision::firm(Taken::Held);
     }
     charges.extend(asked.charges.iter().cloned().map(|held| Held { at: AT_WRITE, ..held }));
     let id = execution.clone();
@@ -141,8 +148,8 @@ pub fn decide_void(execution: &ExecutionId, found: &Found) -> Decision<Promise> 
     match found.hold(execution) {
         // Closed after it was held: it was promised, and has ended; a record that says otherwise is an older one, which a
         // fail-over of its store brought back.
-        Some(Hold::Open { .. } | Hold::Closed { held: true }) => Decision::plain(Promise::Made),
-        Some(Hold::Closed { held: false }) => Decision::plain(Promise::Never),
+        Some(Hold::Open { .. } | Hold::Closed { held: true } | Hold::Freed) => Decision::plain(Promise::Made),
+        Some(Hold::Closed { held: false }) => Decision::firm(Promise::Never),
         None => Decision::with(Promise::Never, vec![Change::hold(execution.clone(), Hold::Closed { held: false })]),
     }
 }
@@ -150,21 +157,32 @@ pub fn decide_void(execution: &ExecutionId, found: &Found) -> Decision<Promise> 
 /// Closes the hold of an execution that has ended, or leaves it, as its record says; see [`Hold::fate`].
 pub fn decide_close(now: Timestamp, id: &ExecutionId, record: Option<&Execution>, found: &Found) -> Decision<()> {
     let asks = |decision: Decision<()>| Decision { asks: shared(record), ..decision };
+    let owed: Vec<Adjusted> =
+        record.into_iter().flat_map(Execution::owed).filter_map(|held| held.clone().recount(0)).collect();
+    if !owed.is_empty() && matches!(found.hold(id), None | Some(Hold::Closed { held: true })) {
+        let freed = Decision::with((), vec![Change::hold(id.clone(), Hold::Freed)]);
+        return asks(freed.counting(Counted::Adjusted(owed)).listing(Listed::Closed(id.clone())));
+    }
     let Some(hold) = found.hold(id) else {
+        if record.is_some_and(|record| record.expires().is_some() && record.changed().after(REMEMBERED_FOR) <= now) {
+            // It was closed, and that is forgotten; nothing is on its way any more.
+            return Decision { listed: vec![Listed::Closed(id.clone())], ..asks(Decision::plain(())) };
+        }
         // What was on its way when it ended comes too late.
         return asks(
             Decision::with((), vec![Change::hold(id.clone(), Hold::Closed { held: false })])
                 .listing(Listed::Closed(id.clone())),
         );
     };
-    if matches!(hold, Hold::Closed { .. }) {
+    if matches!(hold, Hold::Closed { .. } | Hold::Freed) {
         // Whoever looked while it was being closed may have listed it again.
         return Decision { listed: vec![Listed::Closed(id.clone())], ..Decision::plain(()) };
     }
     match hold.fate(now, record) {
         Fate::Stays(length) => Decision { listed: vec![Listed::Holding(id.clone(), length)], ..Decision::plain(()) },
         Fate::Closes(adjusted) => {
-            let closed = Decision::with((), vec![Change::hold(id.clone(), Hold::Closed { held: true })]);
+            let hold = if owed.is_empty() { Hold::Closed { held: true } } else { Hold::Freed };
+            let closed = Decision::with((), vec![Change::hold(id.clone(), hold)]);
             asks(closed.counting(Counted::Adjusted(adjusted)).listing(Listed::Closed(id.clone())))
         }
     }
@@ -180,7 +198,9 @@ fn differences(charges: &[Held], record: &Execution) -> Vec<Adjusted> {
     charges
         .iter()
         .filter_map(|held| {
-            let should = record.charges().iter().find(|one| one.is(held)).map_or(0, |one| one.amount);
+            let released = matches!(record.state(), State::Released { .. });
+            let said = record.charges().iter().find(|one| one.is(held) && !released);
+            let should = said.map_or(0, |one| one.amount);
             held.clone().recount(should)
         })
         .collect()

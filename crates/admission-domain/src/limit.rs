@@ -4,6 +4,7 @@
 //! window, time zone, unit, dimensions) names the counter; `max`, `permits`, `period` and `burst` are no part of it and
 //! may change while the count goes on.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use safeconduct_types::{ConnectorName, Timestamp};
@@ -265,10 +266,10 @@ impl Window {
     }
 
     /// The parts that name it.
-    fn identity(&self) -> [String; 2] {
+    fn identity(&self) -> [Cow<'_, str>; 2] {
         match self {
-            Self::Calendar(unit, zone) => [unit.as_str().to_owned(), zone.name().to_owned()],
-            Self::Rolling(length_ms) => [format!("{length_ms}ms"), String::new()],
+            Self::Calendar(unit, zone) => [unit.as_str().into(), zone.name().into()],
+            Self::Rolling(length_ms) => [format!("{length_ms}ms").into(), "".into()],
         }
     }
 }
@@ -359,22 +360,24 @@ impl Limit {
         }
     }
 
-    /// The parts that name the counter of this limit in `unit`, within the workspace and, if per contact, the contact
-    /// (which the caller puts in front). Always 9 parts, the empty ones included. Not among them, so that they may
-    /// change while the count goes on: `max`, `permits`, `period`, `burst`.
-    pub fn identity(&self, unit: &Unit) -> Vec<Vec<u8>> {
+    /// Hands over the parts that name the counter of this limit in `unit`, within the workspace and, if per contact, the
+    /// contact (which the caller puts in front). Always 9 parts, the empty ones included. Not among them, so that they
+    /// may change while the count goes on: `max`, `permits`, `period`, `burst`.
+    pub fn identified<R>(&self, unit: &Unit, by: impl FnOnce(&[&[u8]; 9]) -> R) -> R {
         let (scope, family) = match &self.scope {
             Scope::Family(family) => ("family", family.as_str()),
             Scope::Workspace => ("workspace", ""),
         };
         let [window, zone] = match &self.shape {
-            Shape::Rate(_) => [String::new(), String::new()],
+            Shape::Rate(_) => ["".into(), "".into()],
             Shape::Cap(cap) => cap.window.identity(),
         };
         let holder = if self.per_contact { "contact" } else { "shared" };
         let dimensions = self.dimensions.as_ref().map_or(&[][..], |digest| digest.as_bytes());
-        let texts = [scope, family, self.name.as_str(), self.kind().as_str(), holder, &window, &zone, unit.as_str()];
-        texts.iter().map(|text| text.as_bytes()).chain([dimensions]).map(<[u8]>::to_vec).collect()
+        let [name, kind] = [self.name.as_str(), self.kind().as_str()];
+        let [one, two, three, four, five, six, seven, eight] =
+            [scope, family, name, kind, holder, &window, &zone, unit.as_str()].map(str::as_bytes);
+        by(&[one, two, three, four, five, six, seven, eight, dimensions])
     }
 }
 
@@ -428,9 +431,14 @@ impl Charge {
         }
     }
 
-    /// The parts that name the counter.
-    pub fn identity(&self) -> Vec<Vec<u8>> {
-        self.limit.identity(&self.unit)
+    /// Hands over the parts that name the counter: see [`Limit::identified`].
+    pub fn identified<R>(&self, by: impl FnOnce(&[&[u8]; 9]) -> R) -> R {
+        self.limit.identified(&self.unit, by)
+    }
+
+    /// Whether another charge is counted with this one.
+    pub fn counts_with(&self, other: &Self) -> bool {
+        self.identified(|one| other.identified(|another| one == another))
     }
 
     /// The meter that takes this charge at about `now`.
@@ -456,10 +464,9 @@ impl Charges {
         if charges.len() > MAX_CHARGES {
             return Err(vec![LimitError::new("charges", "must be at most 32")]);
         }
-        let mut seen = std::collections::HashSet::new();
         let mut errors = Vec::new();
         for (place, charge) in charges.iter().enumerate() {
-            if !seen.insert(charge.identity()) {
+            if charges.iter().take(place).any(|earlier| earlier.counts_with(charge)) {
                 errors.push(LimitError::new(format!("charges[{place}]"), "must not name a counter twice"));
             }
         }
@@ -505,6 +512,10 @@ mod tests {
 
     fn day(zone: &str) -> Window {
         Window::calendar(CalendarUnit::Day, zone).unwrap()
+    }
+
+    fn parts(limit: &Limit, unit: &Unit) -> Vec<Vec<u8>> {
+        limit.identified(unit, |parts| parts.map(<[u8]>::to_vec).to_vec())
     }
 
     #[test]
@@ -559,11 +570,11 @@ mod tests {
     fn what_may_change_live_is_no_part_of_the_identity_and_all_else_is() {
         let unit = Unit::parse("EUR").unwrap();
         let base = limit(cap(day("Europe/Dublin"), 5));
-        let identity = base.identity(&unit);
-        assert_eq!(identity, limit(cap(day("Europe/Dublin"), 6)).identity(&unit));
+        let identity = parts(&base, &unit);
+        assert_eq!(identity, parts(&limit(cap(day("Europe/Dublin"), 6)), &unit));
         let slow = limit(Shape::Rate(Rate::parse(1, 1_000, 0).unwrap()));
         let fast = limit(Shape::Rate(Rate::parse(2, 5_000, 9).unwrap()));
-        assert_eq!(slow.identity(&Unit::NONE), fast.identity(&Unit::NONE));
+        assert_eq!(parts(&slow, &Unit::NONE), parts(&fast, &Unit::NONE));
         let count = Cap::parse(CapKind::Count, day("Europe/Dublin"), vec![(Unit::NONE, 5)]).unwrap();
         let hour = Window::calendar(CalendarUnit::Hour, "Europe/Dublin").unwrap();
         let others = [
@@ -580,8 +591,8 @@ mod tests {
             limit(Shape::Cap(count)),
             slow,
         ];
-        let mut all: Vec<_> = others.iter().map(|other| other.identity(&unit)).collect();
-        all.extend([identity, base.identity(&Unit::parse("USD").unwrap())]);
+        let mut all: Vec<_> = others.iter().map(|other| parts(other, &unit)).collect();
+        all.extend([identity, parts(&base, &Unit::parse("USD").unwrap())]);
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
         assert!(all.iter().all(|parts| parts.len() == 9));

@@ -66,10 +66,12 @@ pub enum LookupAnswer {
 /// Says what is known of a request. Nothing is admitted by it; a free caller's key may be linked to what was found.
 pub fn decide_lookup(now: Timestamp, asked: &Lookup, found: &Found) -> Result<Decision<LookupAnswer>, Refusal> {
     match &asked.target {
-        Target::Execution(id) => Ok(Decision::plain(match found.execution(id) {
-            Some(execution) => answer(now, execution.clone(), Matched::Id),
-            None => LookupAnswer::Absent,
-        })),
+        Target::Execution(id) => {
+            Ok(Decision::plain(match found.execution(id).filter(|execution| !execution.is_over(now)) {
+                Some(execution) => answer(now, execution.clone(), Matched::Id),
+                None => LookupAnswer::Absent,
+            }))
+        }
         Target::Keys { keys, fingerprint } => match resolve(now, keys, *fingerprint, found) {
             Resolved::Free { .. } => Ok(Decision::plain(LookupAnswer::Absent)),
             Resolved::Reused { matched } => Ok(Decision::plain(LookupAnswer::KeyReused(matched))),

@@ -143,7 +143,7 @@ impl Change {
     pub(crate) fn execution(execution: Execution) -> Self {
         Self {
             name: Name::Execution(execution.id().clone()),
-            expires: execution.expires(),
+            expires: execution.kept(),
             record: Some(Record::Execution(Box::new(execution))),
         }
     }
@@ -247,6 +247,9 @@ pub struct Decision<A> {
     /// Whether the answer is true even if the changes can't be committed because others keep changing the records:
     /// they only make something easier to find.
     pub optional: bool,
+    /// Whether the answer stands for something that was written before, and is given only once that is as durable as if
+    /// it was written now: what was read, a fail-over may still lose.
+    pub firm: bool,
 }
 
 impl<A> Decision<A> {
@@ -258,15 +261,37 @@ impl<A> Decision<A> {
             listed: Vec::new(),
             asks: Vec::new(),
             optional: true,
+            firm: false,
         }
     }
 
+    /// What an earlier call of the operation made true.
+    pub(crate) fn firm(answer: A) -> Self {
+        Self { firm: true, optional: false, ..Self::plain(answer) }
+    }
+
     pub(crate) const fn with(answer: A, changes: Vec<Change>) -> Self {
-        Self { answer, changes, counted: Counted::Nothing, listed: Vec::new(), asks: Vec::new(), optional: false }
+        Self {
+            answer,
+            changes,
+            counted: Counted::Nothing,
+            listed: Vec::new(),
+            asks: Vec::new(),
+            optional: false,
+            firm: false,
+        }
     }
 
     pub(crate) const fn besides(answer: A, changes: Vec<Change>) -> Self {
-        Self { answer, changes, counted: Counted::Nothing, listed: Vec::new(), asks: Vec::new(), optional: true }
+        Self {
+            answer,
+            changes,
+            counted: Counted::Nothing,
+            listed: Vec::new(),
+            asks: Vec::new(),
+            optional: true,
+            firm: false,
+        }
     }
 
     pub(crate) fn map<B>(self, change: impl FnOnce(A) -> B) -> Decision<B> {
@@ -277,6 +302,7 @@ impl<A> Decision<A> {
             listed: self.listed,
             asks: self.asks,
             optional: self.optional,
+            firm: self.firm,
         }
     }
 

@@ -58,6 +58,7 @@ pub(crate) fn resolve(now: Timestamp, keys: &Keys, fingerprint: Option<Fingerpri
         let pointer = found.pointer(key);
         let floor = pointer.map_or(0, |pointer| pointer.floor);
         let leads_to = pointer.and_then(|pointer| found.execution(&pointer.execution));
+        let leads_to = leads_to.filter(|execution| !execution.is_over(now));
         match leads_to {
             Some(execution) if counts(execution, key.kind) => {
                 if let (KeyKind::Caller, Some(asked)) = (key.kind, fingerprint)

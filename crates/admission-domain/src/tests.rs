@@ -218,6 +218,14 @@ fn a_callers_key_needs_a_fingerprint() {
     assert_eq!(Shelf::default().admit(&asked).unwrap_err().reason(), Reason::InputInvalid);
 }
 
+#[test]
+fn a_cap_with_far_too_many_maxima_is_refused_without_comparing_all_of_them() {
+    use crate::limit::{Cap, CapKind, MAX_UNITS, Unit, Window};
+    let maxima = vec![(Unit::parse("EUR").unwrap(), -1); 200_000];
+    let errors = Cap::parse(CapKind::Sum, Window::rolling(60_000).unwrap(), maxima).unwrap_err();
+    assert!(errors.len() <= 2 * MAX_UNITS + 1, "{}", errors.len());
+}
+
 mod reserving {
     use super::*;
     use crate::admit::SingleUse;
@@ -312,7 +320,7 @@ mod reserving {
         assert_eq!((taken.answer, taken.counted), (Taken::Held, Counted::Charges));
         let mut held = Found::default();
         held.insert(Name::Hold(record.id().clone()), taken.changes[0].record.clone().unwrap());
-        assert_eq!(decide_take(&take, &held), crate::record::Decision::plain(Taken::Held), "a repeat takes nothing");
+        assert_eq!(decide_take(&take, &held), crate::record::Decision::firm(Taken::Held), "a repeat takes nothing");
         assert_eq!(decide_void(record.id(), &held), crate::record::Decision::plain(Promise::Made));
 
         let void = decide_void(record.id(), &nothing);
@@ -375,5 +383,122 @@ mod reserving {
         let record = shelf.settle(&settle(1, 4, Token::FIRST, freed)).unwrap();
         assert!(matches!(record.state(), State::Released { .. }));
         assert_eq!(admitted(shelf.admit(&admit(5, &[same(1)], 1)).unwrap()).execution.generation(), 1);
+    }
+
+    #[test]
+    fn what_came_to_nothing_keeps_what_its_repeat_needs_and_nothing_that_was_sealed() {
+        let (_, record) = reserved();
+        let crate::execution::Moved::To(given_up, _) = record.resolve(op(1), false) else { panic!("it reserved") };
+        assert_eq!(given_up.intent().as_bytes(), [0; 0]);
+        assert!(given_up.charges().is_empty());
+        assert!(given_up.was_denied_to(op(1)) && !given_up.keys().is_empty() && !given_up.consumed().is_empty());
+    }
+
+    #[test]
+    fn a_late_copy_of_an_extension_takes_nothing_however_many_came_between() {
+        let (mut shelf, it) = reserved();
+        let more = |operation, charges| crate::extend::Extend {
+            execution: execution_id(1),
+            operation: op(operation),
+            token: it.token(),
+            lease: None,
+            checkpoint: Some(sealed(9)),
+            charges,
+        };
+        shelf.extend(&more(3, vec![charge("more", true)])).unwrap();
+        for operation in 100..140 {
+            shelf.extend(&more(operation, Vec::new())).unwrap();
+        }
+        let late = shelf.extend(&more(3, vec![charge("more", true)])).unwrap();
+        assert_eq!(late.charges().len(), 3);
+        let mut checkpoint = more(110, Vec::new());
+        checkpoint.checkpoint = Some(sealed(1));
+        assert_eq!(shelf.extend(&checkpoint).unwrap().checkpoint(), Some(&sealed(9)), "nor does it undo a checkpoint");
+    }
+
+    #[test]
+    fn an_extension_under_the_operation_of_the_admission_is_refused() {
+        let (mut shelf, it) = reserved();
+        let more = crate::extend::Extend {
+            execution: execution_id(1),
+            operation: op(1),
+            token: it.token(),
+            lease: None,
+            checkpoint: None,
+            charges: vec![charge("more", true)],
+        };
+        assert_eq!(shelf.extend(&more).unwrap_err().violations()[0].field, "operation_id");
+    }
+
+    #[test]
+    fn who_finds_out_more_about_an_unknown_outcome_is_believed_and_a_late_copy_of_the_first_word_is_not() {
+        let (mut shelf, it) = reserved();
+        let word = |byte: Option<u8>| Settlement::Unknown { outcome: byte.map(sealed) };
+        let mut say = |operation, byte| shelf.settle(&settle(1, operation, it.token(), word(byte))).unwrap();
+        say(3, Some(3));
+        assert_eq!(say(4, Some(4)).outcome(), Some(&sealed(4)));
+        assert_eq!(say(5, None).outcome(), Some(&sealed(4)), "who knows nothing takes nothing away");
+        assert_eq!(say(3, Some(3)).outcome(), Some(&sealed(4)));
+    }
+
+    fn freed() -> Settlement {
+        Settlement::Released {
+            bytes_sent: true,
+            outcome: None,
+            keep_for_caller_key: false,
+            doubt_resolved: false,
+            free_completed: true,
+        }
+    }
+
+    fn with_hold(record: &crate::execution::Execution, hold: Hold) -> Found {
+        let mut found = Found::default();
+        found.insert(Name::Hold(record.id().clone()), Record::Hold(hold));
+        found
+    }
+
+    #[test]
+    fn what_an_operator_frees_gives_back_what_it_used_of_shared_limits_once() {
+        let (mut shelf, it) = reserved();
+        let actual = vec![Actual { index: 0, amount: 2 }, Actual { index: 1, amount: 3 }];
+        let completed = Settlement::Completed { outcome: sealed(1), retain: None, actual };
+        shelf.settle(&settle(1, 3, it.token(), completed)).unwrap();
+        let record = shelf.settle(&settle(1, 4, it.token(), freed())).unwrap();
+        assert_eq!(record.charges()[0].amount, 0, "its own is given back with the record");
+        for hold in [Some(Hold::Closed { held: true }), None] {
+            let found = hold.map_or_else(Found::default, |hold| with_hold(&record, hold));
+            let given = decide_close(seconds(1), record.id(), Some(&record), &found);
+            let Counted::Adjusted(back) = &given.counted else { panic!("{given:?}") };
+            assert_eq!(back.iter().map(|one| one.delta).collect::<Vec<_>>(), [-3]);
+            let Some(Record::Hold(Hold::Freed)) = given.changes[0].record else { panic!("{given:?}") };
+        }
+        let again = decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, Hold::Freed));
+        assert_eq!((again.counted, again.changes.len()), (Counted::Nothing, 0));
+        let void =
+            decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, Hold::Closed { held: false }));
+        assert_eq!(void.counted, Counted::Nothing, "what was never taken is not given back");
+        // Nobody had come to close it: what it took is given back, not what it used.
+        let charges = hold(&it).charges;
+        let open = Hold::Open { execution: record.id().clone(), charges };
+        let closing = decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, open));
+        let Counted::Adjusted(back) = &closing.counted else { panic!("{closing:?}") };
+        assert_eq!(back.iter().map(|one| one.delta).collect::<Vec<_>>(), [-1]);
+        assert_eq!(closing.changes[0].record, Some(Record::Hold(Hold::Freed)));
+    }
+
+    #[test]
+    fn a_record_that_used_less_than_it_reserved_outlives_its_retention_for_its_hold_and_for_nobody_else() {
+        for (amount, kept) in [(1, false), (0, true)] {
+            let (mut shelf, it) = reserved();
+            let retain = Some(crate::Retention::parse(Duration::from_mins(1)).unwrap());
+            let actual = vec![Actual { index: 1, amount }];
+            let word = Settlement::Completed { outcome: sealed(1), retain, actual };
+            shelf.settle(&settle(1, 3, it.token(), word)).unwrap();
+            shelf.now = seconds(60);
+            assert_eq!(shelf.execution(1).is_some(), kept);
+            assert_eq!(shelf.lookup(&[same(1)], None), LookupAnswer::Absent);
+            assert_eq!(shelf.look(&Lookup { target: Target::Execution(execution_id(1)) }), LookupAnswer::Absent);
+            admitted(shelf.admit(&admit(2, &[same(1)], 1)).unwrap());
+        }
     }
 }

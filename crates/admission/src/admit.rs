@@ -15,7 +15,7 @@ use tracing::Span;
 use crate::Admission;
 use crate::counts::{Split, to_all, to_denied};
 use crate::ledger::{Asked, Page, RETRY_AFTER, Ruled, refusal};
-use crate::shared::Shared;
+use crate::shared::{Healing, Shared};
 use crate::view::View;
 use crate::wire::{Checks, Entry, Parsed, parse_admit, to_key_reused, to_record};
 
@@ -78,8 +78,9 @@ impl Admission {
             None => page.suppose_nothing(&question),
             Some(_) => View::blank(),
         };
-        let mut healed = false;
-        for _ in 0..ROUNDS {
+        let mut healing = Healing::default();
+        let mut met = 0;
+        while met < ROUNDS {
             let follow = |found: &Found| asked.follows(found);
             let again = AtomicBool::new(false);
             let decide = |now, found: &Found| {
@@ -93,8 +94,7 @@ impl Admission {
             let (now, answer, left, seen) = match ruled {
                 Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
                 Ruled::Denied(denial) => {
-                    if denial.by_cap && !healed && self.ledger.heal_contact(page).await? {
-                        healed = true;
+                    if denial.by_cap && self.ledger.heal(page, &mut healing).await? {
                         view = View::blank();
                         continue;
                     }
@@ -108,6 +108,7 @@ impl Admission {
                 AdmitAnswer::Stuck(record) => {
                     self.ledger.resolve(page.workspace, record.id()).await?;
                     view = View::blank();
+                    met += 1;
                     continue;
                 }
                 AdmitAnswer::Reserved(record) => {

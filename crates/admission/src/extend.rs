@@ -13,7 +13,7 @@ use crate::Admission;
 use crate::counts::{Split, to_all, to_denied};
 use crate::ledger::{Asked, Page, RETRY_AFTER, Ruled, refusal};
 use crate::settle::somebody_elses;
-use crate::shared::{Shared, no_more};
+use crate::shared::{Healing, Shared, no_more};
 use crate::view::View;
 use crate::wire::{Checks, parse_extend};
 
@@ -58,7 +58,7 @@ impl Admission {
             }
             None => View::blank(),
         };
-        let mut healed = false;
+        let mut healing = Healing::default();
         let again = AtomicBool::new(false);
         let (record, left, seen) = loop {
             let decide = |now, found: &Found| {
@@ -70,12 +70,11 @@ impl Admission {
                 Ruled::Answer { answer, left, view, .. } => break (answer, left, view),
                 Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
                 Ruled::Denied(denial) => {
-                    if !denial.by_cap || healed || !self.ledger.heal(page).await? {
+                    if !denial.by_cap || !self.ledger.heal(page, &mut healing).await? {
                         let all = split.places(&denial.left, &[]);
                         let place = split.own_place(denial.first);
                         return Ok(Decision::Denied(to_denied(&asked.charges, &all, place, denial.now)));
                     }
-                    healed = true;
                     view = View::blank();
                 }
             }

@@ -45,15 +45,13 @@ pub(crate) fn counter(keyer: &StoreKeyer, slot: &Slot, charge: &Charge) -> Recor
         Kind::Rate => "rate",
         Kind::Count | Kind::Sum => "cap",
     };
-    let parts = charge.identity();
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    keyer.key(slot, space, &parts)
+    charge.identified(|parts| keyer.key(slot, space, parts))
 }
 
 /// What stands in the contact's list for the counter of a cap, so that it is found when the contact is erased.
 pub(crate) fn counter_member(charge: &Charge) -> Vec<u8> {
     let mut member = vec![COUNTER];
-    charge.identity().iter().for_each(|part| put(&mut member, part));
+    charge.identified(|parts| parts.iter().for_each(|part| put(&mut member, part)));
     member
 }
 

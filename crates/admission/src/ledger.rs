@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use safeconduct_admission_domain::calendar::Calendars;
-use safeconduct_admission_domain::limit::{Charge, Kind};
+use safeconduct_admission_domain::limit::{Charge, Kind, Shape, Window};
 use safeconduct_admission_domain::mark::{Mark, MarkCheck};
 use safeconduct_admission_domain::meter::{Meter, Reading, Remaining};
 use safeconduct_admission_domain::step::{IndexOp, Step, When};
@@ -29,8 +29,10 @@ use crate::view::{View, mark_name};
 const ATTEMPTS: u32 = 64;
 /// How often for changes that the answer does not depend on.
 const OPTIONAL_ATTEMPTS: u32 = 3;
-/// How long a cap may count at most: its longest window, and what is kept beyond.
-const COUNTED_FOR: Duration = Duration::from_hours(24 * 405);
+/// How long the contact's list is kept at least: as long as its longest cap may count.
+const LIST_KEPT_FOR: Duration = Duration::from_hours(24 * 404);
+/// How much longer than its window a counter is kept at most.
+const BEYOND_WINDOW: Duration = Duration::from_hours(24 * 4);
 /// Records in one call to the store.
 const BATCH: usize = safeconduct_store::MAX_RECORDS;
 /// When to ask again after a fault of the store.
@@ -118,6 +120,7 @@ impl Page<'_> {
         let marks: Vec<Name> = asked.marks.iter().map(mark_name).collect();
         let mut around = None;
         let mut repeated = Vec::new();
+        let mut done: Option<(OperationId, u32)> = None;
         for attempt in 1..=ATTEMPTS {
             self.read(&mut view, asked.first.iter().chain(&marks)).await?;
             let next = follow(&view.found);
@@ -135,7 +138,7 @@ impl Page<'_> {
                 Err(refusal) => return Err(refusal),
             };
             let now = around.unwrap_or_else(|| self.ledger.engine.now_estimate());
-            let draft = self.draft(asked, &marks, &view, &decision, now);
+            let draft = self.draft(asked, &view, &decision, now);
             if draft.is_empty() {
                 if view.seen {
                     return Ok(Ruled::Answer { now: view.now, answer: decision.answer, left: repeated, view });
@@ -143,7 +146,14 @@ impl Page<'_> {
                 view = View::blank();
                 continue;
             }
-            let Draft { step, names, meters, skip } = draft;
+            let Draft { mut step, names, meters, skip } = draft;
+            let write = step.operation;
+            let times = done.filter(|(before, _)| *before == write).map_or(0, |(_, times)| times);
+            if times > 0 {
+                // It was done before, what it wrote has expired since, and the store remembers the write a while
+                // longer: to be done again it needs another name.
+                step.operation = named(&[b"again", write.as_bytes(), &times.to_be_bytes()]);
+            }
             let revision = Revision::of(step.operation);
             match self.ledger.engine.step(&self.slot, step).await {
                 Ok(Stepped::Done { now, readings, repeated: false }) => {
@@ -154,6 +164,7 @@ impl Page<'_> {
                 Ok(Stepped::Done { readings, repeated: true, .. }) => {
                     // It was applied before; what the records say since is what is answered.
                     repeated = remaining(&meters, &readings, skip);
+                    done = Some((write, times.saturating_add(1)));
                     view = View::blank();
                 }
                 Ok(Stepped::Conflict { .. }) if decision.optional && attempt >= OPTIONAL_ATTEMPTS && view.seen => {
@@ -213,14 +224,7 @@ impl Page<'_> {
     }
 
     /// The step that makes a decision true.
-    fn draft<A>(
-        &self,
-        asked: &Asked<'_>,
-        marks: &[Name],
-        view: &View,
-        decision: &Decision<A>,
-        now: Timestamp,
-    ) -> Draft {
+    fn draft<A>(&self, asked: &Asked<'_>, view: &View, decision: &Decision<A>, now: Timestamp) -> Draft {
         let calendars = &self.ledger.calendars;
         let counter = |charge: &Charge| keys::counter(&self.ledger.keyer, &self.slot, charge);
         let mut meters: Vec<(RecordKey, Meter)> = Vec::new();
@@ -237,11 +241,11 @@ impl Page<'_> {
             }
         }
         meters.extend(decision.asks.iter().map(|one| (counter(one), counts::ask(one, now, calendars))));
-        let writes = !decision.changes.is_empty() || !meters.is_empty() || !decision.listed.is_empty();
+        let writes = decision.firm || !decision.changes.is_empty() || !meters.is_empty() || !decision.listed.is_empty();
         if !writes {
             return Draft::default();
         }
-        let (names, changes) = self.changes(marks, view, &decision.changes);
+        let (names, changes) = self.changes(view, &decision.changes);
         let listed = decision.listed.iter().flat_map(|listed| self.indexed(listed));
         Draft {
             skip,
@@ -256,9 +260,11 @@ impl Page<'_> {
         }
     }
 
-    /// What is written, and what besides must be as it was supposed: the marks always; everything, if it was not seen.
-    fn changes(&self, marks: &[Name], view: &View, changes: &[Change]) -> (Vec<Name>, Vec<Write>) {
-        let mut names = Vec::with_capacity(changes.len().saturating_add(marks.len()));
+    /// What is written, and that everything else that was looked at, or supposed, is still as it was. A record that only
+    /// led to the decision counts as much as one that is written: a fail-over between look and write may have brought
+    /// back a pointer as it was seen, and with it an execution that was seen to have ended or to be gone.
+    fn changes(&self, view: &View, changes: &[Change]) -> (Vec<Name>, Vec<Write>) {
+        let mut names = Vec::with_capacity(view.names().count());
         let mut writes = Vec::with_capacity(names.capacity());
         let expected = |name: &Name| view.revision(name).map_or(Expected::Absent, Expected::At);
         for change in changes {
@@ -269,8 +275,7 @@ impl Page<'_> {
             writes.push(Write { key: self.key(&change.name), expected: expected(&change.name), write });
             names.push(change.name.clone());
         }
-        let others = view.names().filter(|name| !view.seen || marks.contains(name));
-        for name in others {
+        for name in view.names() {
             if !changes.iter().any(|change| change.name == *name) {
                 writes.push(Write { key: self.key(name), expected: expected(name), write: Put::Keep });
                 names.push(name.clone());
@@ -289,9 +294,9 @@ impl Page<'_> {
         let key = keys::list(&self.ledger.keyer, &self.slot);
         let caps = asked.charges.iter().filter(move |charge| taken && charge.limit().kind() != Kind::Rate);
         caps.flat_map(move |charge| {
-            let (score, member) = (ahead(COUNTED_FOR), keys::counter_member(charge));
+            let (score, member) = (ahead(counted_for(charge)), keys::counter_member(charge));
             let add = IndexOp::Add { key: key.clone(), score, member };
-            [add, IndexOp::Expire { key: key.clone(), at: score }]
+            [add, IndexOp::Expire { key: key.clone(), at: ahead(LIST_KEPT_FOR) }]
         })
     }
 
@@ -306,7 +311,7 @@ impl Page<'_> {
                 vec![
                     IndexOp::Trim { key: key.clone(), below },
                     add(key.clone(), When::Now(0), id),
-                    IndexOp::Expire { key, at: ahead(COUNTED_FOR) },
+                    IndexOp::Expire { key, at: ahead(LIST_KEPT_FOR) },
                 ]
             }
             Listed::Undone(id) => vec![IndexOp::Remove { key: keys::list(keyer, slot), member: member(id) }],
@@ -351,6 +356,18 @@ impl Draft {
     }
 }
 
+/// How long the counter of this charge may count, from its last change on: its window, and what is kept beyond.
+fn counted_for(charge: &Charge) -> Duration {
+    let window = match &charge.limit().shape {
+        Shape::Cap(cap) => match cap.window() {
+            Window::Calendar(unit, _) => unit.longest(),
+            Window::Rolling(millis) => Duration::from_millis(u64::try_from(*millis).unwrap_or_default()),
+        },
+        Shape::Rate(_) => Duration::ZERO,
+    };
+    window.saturating_add(BEYOND_WINDOW)
+}
+
 fn ahead(length: Duration) -> When {
     When::Now(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
@@ -385,6 +402,19 @@ fn write_id(operation: OperationId, writes: &[Write]) -> OperationId {
             context.update(value);
         }
     }
+    operation_of(context)
+}
+
+/// The operation that these parts stand for; the first says what kind it is, all but the last have a fixed length then.
+pub(crate) fn named(parts: &[&[u8]]) -> OperationId {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    operation_of(context)
+}
+
+fn operation_of(context: Context) -> OperationId {
     let mut id = [0; 16];
     for (to, from) in id.iter_mut().zip(context.finish().as_ref()) {
         *to = *from;

@@ -85,7 +85,7 @@ async fn fill(page: &Page<'_>, asked: &ListPage, batch: &[Entry]) -> Result<Vec<
     page.read(&mut view, &names).await?;
     let line = |entry: &Entry| {
         // What has been forgotten is listed a while longer.
-        let record = view.found.execution(&entry.execution)?;
+        let record = view.found.execution(&entry.execution).filter(|record| !record.is_over(view.now))?;
         let standing = record.standing(view.now);
         let wanted = asked.states.is_empty() || asked.states.contains(&to_state(standing));
         // What may never have begun is nothing to look back at.

@@ -52,8 +52,6 @@ impl Admission {
                     return Ok(denied(&denial, &split.places(&denial.left, &[]), split.own_place(denial.first)));
                 }
                 Ruled::Answer { answer: LookupAnswer::Absent, left, .. } => own = left,
-                // Somebody else's: the same work and the same answer as if there were none.
-                Ruled::Answer { left, .. } if !parsed.owned => own = left,
                 Ruled::Answer { now, answer, .. } => return Ok(to_answer(now, answer, &page.epoch())),
             }
         }
@@ -116,6 +114,7 @@ fn rates(answer: LookupAnswer) -> Decision<LookupAnswer> {
         listed: Vec::new(),
         asks: Vec::new(),
         optional: false,
+        firm: false,
     }
 }
 

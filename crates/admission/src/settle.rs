@@ -1,7 +1,7 @@
 //! An executor says how it ended.
 
 use safeconduct_admission_domain::meter::Remaining;
-use safeconduct_admission_domain::{Execution, Found, Matched, Settle, Standing, decide_settle};
+use safeconduct_admission_domain::{Execution, Found, Matched, Settle, Settlement, Standing, decide_settle};
 use safeconduct_proto::admission::v1 as proto;
 use safeconduct_types::{Reason, Refusal, Timestamp};
 use tracing::Span;
@@ -48,6 +48,10 @@ impl Admission {
         page: &Page<'_>,
         asked: &Settle,
     ) -> Result<(Timestamp, Execution, Vec<Option<Remaining>>), Refusal> {
+        if matches!(asked.settlement, Settlement::Released { free_completed: true, .. }) {
+            // Whoever is denied by the shared limits finishes it, should this process not come to it.
+            self.ledger.announce_closing(page.workspace, &asked.execution).await?;
+        }
         let reads = asked.reads();
         let question = Asked { operation: asked.operation, first: &reads, marks: &[], charges: &[] };
         let view = match self.ledger.executions.take(&asked.execution) {

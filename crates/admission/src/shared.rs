@@ -21,8 +21,9 @@
 //! history, and it counts as promised. Then C: promised makes it `RUNNING` with its lapsed lease, which reads as
 //! unknown; not promised makes it `RELEASED`, and what it took is given back.
 //!
-//! Whoever is denied by a cap first looks after up to [`LOOKED_AFTER`] reservations of that slot that are due, and
-//! tries once more.
+//! Whoever is denied by a cap first looks after reservations of that slot that are due, [`AT_A_TIME`], and tries once
+//! more, until it passes, none is due, or [`LOOKED_AFTER`] were looked after. So what leaked is there for the first who
+//! asks after its lease.
 //!
 //! # Why it holds
 //! - *Never too much.* A counter rises in the stroke that checks its maximum, in C with the record, in W with the hold.
@@ -47,6 +48,10 @@
 //!   use it. A hold that leaked when its record was released is given back as long as the record is kept (at least a
 //!   day, see `SHARED_TOMBSTONE`).
 //!
+//! An operator who frees the keys of a *completed* execution gives back what it used, too. Its hold is closed by then,
+//! so the record keeps saying how much that is; the hold is marked as *freed* in the stroke that gives it back, so once.
+//! Before the record is changed the hold is listed as one to look after, in case nobody comes to the second stroke.
+//!
 //! An extension that takes from shared limits goes the same way: C with the record that says what is taken, then W with
 //! the hold grown by it; denied in W, C takes it back. The hold says what was really taken, so a settle is exact also
 //! after a crash in between.
@@ -54,10 +59,11 @@
 //! Charges that leave no record but touch both slots use the same protocol under an execution of their own that is
 //! settled at once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use futures_util::{StreamExt as _, stream};
 use safeconduct_admission_domain::limit::Charge;
 use safeconduct_admission_domain::meter::Remaining;
 use safeconduct_admission_domain::{
@@ -69,11 +75,26 @@ use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp, WorkspaceI
 
 use crate::counts::Denial;
 use crate::keys;
-use crate::ledger::{Asked, Ledger, Page, Ruled, refusal};
+use crate::ledger::{Asked, Ledger, Page, Ruled, named, refusal};
 use crate::view::View;
 
-/// How many reservations that are due somebody who was denied looks after.
-const LOOKED_AFTER: usize = 8;
+/// How many reservations that are due somebody who was denied looks after at a time, before asking once more.
+const AT_A_TIME: usize = 32;
+/// How many in all, at most. A process that dies leaves as many as it had requests under way.
+const LOOKED_AFTER: usize = 1024;
+/// How many of them at once.
+const AT_ONCE: usize = 8;
+
+/// When to look after a hold whose execution is being freed by an operator.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// What somebody who was denied has looked after.
+#[derive(Debug, Default)]
+pub(crate) struct Healing {
+    looked_after: usize,
+    /// Those that are still due: they are left to others, and those behind them are not.
+    left: HashSet<ExecutionId>,
+}
 
 /// What became of taking from shared limits.
 #[derive(Debug)]
@@ -106,7 +127,7 @@ impl Ledger {
             Some(view) => view.remembered(self.engine.now_estimate()),
             None => View::of_nothing(self.engine.now_estimate(), &names),
         };
-        let mut healed = false;
+        let mut healing = Healing::default();
         loop {
             match page.decide(&asked, view, no_more, |_, found| Ok(decide_take(&take, found))).await? {
                 Ruled::Answer { answer: Taken::Held, left, view, .. } => {
@@ -114,10 +135,8 @@ impl Ledger {
                     return Ok(Shared::Held(left));
                 }
                 Ruled::Answer { answer: Taken::Closed, .. } => return Ok(Shared::TooLate),
-                Ruled::Denied(denial) if healed || !denial.by_cap => return Ok(Shared::Denied(denial)),
                 Ruled::Denied(denial) => {
-                    healed = true;
-                    if !self.heal_shared(workspace).await? {
+                    if !denial.by_cap || !self.heal(&page, &mut healing).await? {
                         return Ok(Shared::Denied(denial));
                     }
                     view = View::blank();
@@ -153,6 +172,15 @@ impl Ledger {
         self.close(workspace, view, now, record.id(), Some(record)).await
     }
 
+    /// Lists the hold of this execution, which was closed, as one to look after.
+    pub(crate) async fn announce_closing(&self, workspace: &WorkspaceId, id: &ExecutionId) -> Result<(), Refusal> {
+        let page = self.shared(workspace);
+        let listed = || Decision { optional: false, ..listing(Listed::Holding(id.clone(), LOOK_AGAIN)) };
+        let list = |_: Timestamp, _: &Found| Ok(listed());
+        let asked = Asked { operation: naming("announce", id), first: &[], marks: &[], charges: &[] };
+        page.decide(&asked, View::blank(), no_more, list).await.map(drop)
+    }
+
     /// Closes the hold of an execution whose record was erased. What it took stays counted.
     pub(crate) async fn close_erased(
         &self,
@@ -181,8 +209,7 @@ impl Ledger {
         }
     }
 
-    /// Finds out what a reservation is that nobody reported back on, if its lease has lapsed. Whether that changed
-    /// anything.
+    /// Finds out what a reservation is that nobody reported back on, if its lease has lapsed. Whether it has.
     pub(crate) async fn resolve(&self, workspace: &WorkspaceId, id: &ExecutionId) -> Result<bool, Refusal> {
         let page = self.page(workspace, id.route());
         let mut view = View::blank();
@@ -194,16 +221,14 @@ impl Ledger {
                 // It reserves nothing; only the list says so still.
                 let unlist = |_: Timestamp, _: &Found| Ok(listing(Listed::Resolved(id.clone())));
                 let asked = Asked { operation: naming("unlist", id), first: &[], marks: &[], charges: &[] };
-                page.decide(&asked, View::blank(), no_more, unlist).await?;
-                return Ok(false);
+                return page.decide(&asked, view, no_more, unlist).await.map(|_| true);
             }
         };
         let (promise, same) = self.void(workspace, id, &epoch).await?;
         let promised = promise == Promise::Made || !same;
         tracing::info!(execution = id.as_str(), promised, "a reservation was not reported back on");
         let asked = Resolve { execution: id.clone(), operation: naming("resolve", id), promised };
-        resolve_at(&page, view, &asked).await?;
-        Ok(true)
+        resolve_at(&page, view, &asked).await.map(|_| true)
     }
 
     /// Whether the promise was made of a reservation that an earlier call of the same operation began. If not, it never
@@ -248,43 +273,47 @@ impl Ledger {
         Ok((promise, shared.epoch() == epoch))
     }
 
-    /// Looks after reservations of this page that are due. Whether there was one.
-    pub(crate) async fn heal(&self, page: &Page<'_>) -> Result<bool, Refusal> {
-        if page.route.is_empty() { self.heal_shared(page.workspace).await } else { self.heal_contact(page).await }
-    }
-
-    /// Looks after reservations of the contact that are due. Whether one of them was.
-    pub(crate) async fn heal_contact(&self, page: &Page<'_>) -> Result<bool, Refusal> {
-        let mut changed = false;
-        for id in self.due(&page.slot, &keys::reserving(&self.keyer, &page.slot)).await? {
-            changed |= looked_after(self.resolve(page.workspace, &id).await);
+    /// Looks after some reservations of this page that are due. Whether it is worth while to ask once more.
+    pub(crate) async fn heal(&self, page: &Page<'_>, healing: &mut Healing) -> Result<bool, Refusal> {
+        let shared = page.route.is_empty();
+        let index =
+            if shared { keys::holds(&self.keyer, &page.slot) } else { keys::reserving(&self.keyer, &page.slot) };
+        let most = AT_A_TIME.min(LOOKED_AFTER.saturating_sub(healing.looked_after));
+        let mut due = self.due(&page.slot, &index, most.saturating_add(healing.left.len())).await?;
+        due.retain(|id| !healing.left.contains(id));
+        due.truncate(most);
+        let looks = due.into_iter().map(|id| async move {
+            let looked =
+                if shared { self.look_after(page, &id).await } else { self.resolve(page.workspace, &id).await };
+            (id, looked)
+        });
+        let looks: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+        healing.looked_after = healing.looked_after.saturating_add(looks.len());
+        let any = !looks.is_empty();
+        for (id, looked) in looks {
+            let done = looked.unwrap_or_else(|refusal| {
+                // Another shard of the store may be gone. Whoever was denied is denied all the same.
+                tracing::warn!(reason = refusal.reason().as_str(), "a reservation was not looked after yet");
+                false
+            });
+            if !done {
+                healing.left.insert(id);
+            }
         }
-        Ok(changed)
-    }
-
-    /// Looks after holds of the workspace that are due. Whether one of them was.
-    async fn heal_shared(&self, workspace: &WorkspaceId) -> Result<bool, Refusal> {
-        let slot = keys::shared_slot(&self.keyer, workspace);
-        let due = self.due(&slot, &keys::holds(&self.keyer, &slot)).await?;
-        let mut changed = false;
-        for id in &due {
-            changed |= looked_after(self.look_after(workspace, id).await);
-        }
-        Ok(changed)
+        Ok(any)
     }
 
     /// Closes a hold if its record says so, or looks again later.
-    async fn look_after(&self, workspace: &WorkspaceId, id: &ExecutionId) -> Result<bool, Refusal> {
-        let page = self.page(workspace, id.route());
+    async fn look_after(&self, shared: &Page<'_>, id: &ExecutionId) -> Result<bool, Refusal> {
+        let page = self.page(shared.workspace, id.route());
         let mut view = View::blank();
         page.read(&mut view, &[Name::Execution(id.clone())]).await?;
-        self.close(workspace, View::blank(), view.now, id, view.found.execution(id)).await?;
-        Ok(true)
+        self.close(shared.workspace, View::blank(), view.now, id, view.found.execution(id)).await.map(|_| true)
     }
 
-    async fn due(&self, slot: &Slot, index: &RecordKey) -> Result<Vec<ExecutionId>, Refusal> {
+    async fn due(&self, slot: &Slot, index: &RecordKey, most: usize) -> Result<Vec<ExecutionId>, Refusal> {
         let now = self.engine.now_estimate().as_millis();
-        let (_, due) = self.engine.index(slot, index, 0..=now, LOOKED_AFTER, false).await.map_err(refusal)?;
+        let (_, due) = self.engine.index(slot, index, 0..=now, most, false).await.map_err(refusal)?;
         let id = |(_, member): (i64, bytes::Bytes)| std::str::from_utf8(&member).ok()?.parse().ok();
         Ok(due.into_iter().filter_map(id).collect())
     }
@@ -300,15 +329,6 @@ async fn resolve_at(page: &Page<'_>, view: View, asked: &Resolve) -> Result<Opti
     }
 }
 
-/// What became of looking after somebody else's reservation: if that failed (another shard of the store may be gone),
-/// whoever was denied is denied all the same, and the next one looks again.
-fn looked_after(result: Result<bool, Refusal>) -> bool {
-    result.unwrap_or_else(|refusal| {
-        tracing::warn!(reason = refusal.reason().as_str(), "a reservation was not looked after yet");
-        false
-    })
-}
-
 pub(crate) fn no_more(_: &Found) -> Vec<Name> {
     Vec::new()
 }
@@ -321,17 +341,11 @@ fn listing(listed: Listed) -> Decision<()> {
         listed: vec![listed],
         asks: Vec::new(),
         optional: true,
+        firm: false,
     }
 }
 
 /// The operation that does this with an execution, whoever does it.
 fn naming(what: &str, id: &ExecutionId) -> OperationId {
-    let mut context = Context::new(&SHA256);
-    context.update(what.as_bytes());
-    context.update(id.as_str().as_bytes());
-    let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    OperationId::from_bytes(bytes)
+    named(&[what.as_bytes(), id.as_str().as_bytes()])
 }

@@ -17,7 +17,7 @@ use crate::Admission;
 use crate::admit::too_late;
 use crate::counts::{Split, to_all, to_denied};
 use crate::ledger::{Asked, Page, Ruled};
-use crate::shared::no_more;
+use crate::shared::{Healing, no_more};
 use crate::view::View;
 use crate::wire::{Checks, Takes};
 
@@ -80,7 +80,7 @@ impl Admission {
         }))
     }
 
-    /// In one slot. Denied by a cap, it looks after reservations that are due, and tries once more.
+    /// In one slot. Denied by a cap, it looks after reservations that are due, and tries again.
     async fn take_at(
         &self,
         page: &Page<'_>,
@@ -90,14 +90,16 @@ impl Admission {
     ) -> Result<Ruled<TakesAnswer>, Refusal> {
         let reads = asking.reads();
         let asked = Asked { operation: asking.operation, first: &reads, marks: &marks.own, charges };
-        let first = page.suppose_nothing(&asked);
-        let decide = |_, found: &Found| Ok(decide_takes(asking, found));
-        let ruled = page.decide(&asked, first, no_more, decide).await?;
-        let Ruled::Denied(denial) = ruled else { return Ok(ruled) };
-        if !denial.by_cap || !self.ledger.heal(page).await? {
-            return Ok(Ruled::Denied(denial));
+        let mut view = page.suppose_nothing(&asked);
+        let mut healing = Healing::default();
+        loop {
+            match page.decide(&asked, view, no_more, |_, found: &Found| Ok(decide_takes(asking, found))).await? {
+                Ruled::Denied(denial) if denial.by_cap && self.ledger.heal(page, &mut healing).await? => {
+                    view = View::blank();
+                }
+                ruled => return Ok(ruled),
+            }
         }
-        page.decide(&asked, View::blank(), no_more, decide).await
     }
 
     /// In both slots: as an execution of its own, whose id is the operation's, that is settled at once.

@@ -35,6 +35,19 @@ pub struct ContactView {
     pub id: ContactId,
     /// How the contact is known.
     pub kind: ContactKind,
-    /// What is known, by name. A proven address is `email` or `phone` with a provenance of OTP.
+    /// The proof that made the contact what it is; none for a visitor.
+    pub known_by: Option<Provenance>,
+    /// What is known, by name.
     pub attributes: BTreeMap<String, AttributeValue>,
+    /// The addresses whose control was proven, apart from what is known by name.
+    pub proven: ProvenAddresses,
+}
+
+/// Addresses that a one-time password has proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProvenAddresses {
+    /// The email address.
+    pub email: Option<AttributeValue>,
+    /// The phone number.
+    pub phone: Option<AttributeValue>,
 }

@@ -411,7 +411,9 @@ mod tests {
             let contact = crate::contact::ContactView {
                 id: safeconduct_types::ContactId::from_digest(&[1; 16]),
                 kind: crate::contact::ContactKind::User,
+                known_by: None,
                 attributes: [].into(),
+                proven: crate::contact::ProvenAddresses::default(),
             };
             let inputs = crate::bind::bind(connector, &contact, &crate::bind::Supplied::nothing(), start).unwrap();
             let inputs = inputs.complete().unwrap();

@@ -24,6 +24,8 @@ pub(crate) fn connector() -> Connector {
         effect: Effect::Read,
         sensitivity: Sensitivity::Private,
         audience: Audience { kinds: BTreeSet::from([ContactKind::Visitor, ContactKind::Lead, ContactKind::User]) },
+        needs: None,
+        purpose: None,
         inputs: BTreeMap::new(),
         idempotency: None,
         limits: Vec::new(),

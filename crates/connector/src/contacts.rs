@@ -1,10 +1,10 @@
 //! Who a request is for: the one way from a token to a contact.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use safeconduct_connector_domain::contact::{AttributeValue, ContactKind, ContactView};
+use safeconduct_connector_domain::contact::{AttributeValue, ContactKind, ContactView, ProvenAddresses};
 use safeconduct_connector_domain::fingerprint::Digest;
 use safeconduct_identity_domain::assertion::{JwkSet, Seal, VerifiedContact, Verifier};
 use safeconduct_identity_domain::contact as identity;
@@ -119,24 +119,23 @@ impl Contacts {
 /// The contact as connectors see it.
 pub(crate) fn view(verified: &VerifiedContact) -> ContactView {
     let contact = verified.contact();
-    let attributes: BTreeMap<String, AttributeValue> = contact
-        .attributes
-        .iter()
-        .map(|(name, one)| {
-            let value = AttributeValue {
-                value: one.value.clone(),
-                provenance: one.provenance,
-                proof_time: Some(one.proof_time),
-            };
-            (name.clone(), value)
-        })
-        .collect();
+    let value = |one: &identity::Attribute| AttributeValue {
+        value: one.value.clone(),
+        provenance: one.provenance,
+        proof_time: Some(one.proof_time),
+    };
+    let attributes = contact.attributes.iter().map(|(name, one)| (name.clone(), value(one))).collect();
+    let proven = ProvenAddresses {
+        email: contact.proven.email.as_ref().map(value),
+        phone: contact.proven.phone.as_ref().map(value),
+    };
     let kind = match contact.kind {
         identity::ContactKind::Visitor => ContactKind::Visitor,
         identity::ContactKind::Lead => ContactKind::Lead,
         identity::ContactKind::User => ContactKind::User,
     };
-    ContactView { id: contact.id.clone(), kind, attributes }
+    let known_by = verified.method().proves();
+    ContactView { id: contact.id.clone(), kind, known_by, attributes, proven }
 }
 
 #[cfg(test)]
@@ -221,6 +220,7 @@ mod tests {
                 id: ContactId::from_digest(&[5; 16]),
                 kind: identity::ContactKind::User,
                 attributes: identity::Attributes::default(),
+                proven: identity::Proven::default(),
             },
             method: identity::Method::UserHash,
             validity: Validity::new(issued, lifetime, issued.after(MINUTE * 60)),

@@ -93,7 +93,7 @@ impl Service {
         caller.require_connector(&connector.name, effect_of(&connector))?;
         let mut marks = verified.marks();
         marks.extend(of_connector(tenant.id(), &connector));
-        let marks = self.heed(marks, Stakes::of(&connector))?;
+        let marks = self.heed(marks, Stakes::of(&connector)).await?;
         let role = if caller.is(Role::Backend) { CallerRole::Backend } else { CallerRole::Other };
         let supplied = Supplied::parse(&asked.inputs, &asked.caller_inputs, role)?;
         let contact = view(&verified);
@@ -214,11 +214,12 @@ impl Service {
         let mut marks = request.marks.checks.to_vec();
         marks.extend(of_connector(request.tenant.id(), list));
         let stakes = Stakes::of_list(&request.connector, list);
-        let marks = self.heed(marks, stakes)?;
+        let marks = self.heed(marks, stakes).await?;
         let rates = limits::rates(list, &binding)?;
         let inputs = binding.complete()?;
         self.take(request, list, &marks, rates, limits::caps(list, &inputs)?).await?;
-        let outcome = self.send_read(&request.tenant, list, &inputs, deadline, (&marks.checks, stakes)).await?;
+        let reading = self.reading(request, &marks.checks, stakes);
+        let outcome = self.send_read(&request.tenant, list, &inputs, deadline, &reading).await?;
         let output = outcome.output_json.as_deref().map(serde_json::from_str::<Value>);
         match (outcome.state, output) {
             (State::Succeeded, Some(Ok(output))) => Ok(Shaped { output, truncated: outcome.truncated }),
@@ -259,13 +260,18 @@ impl Service {
         }
     }
 
+    fn reading<'a>(&'a self, request: &'a Request, marks: &'a [MarkCheck], stakes: Stakes) -> Reading<'a> {
+        let (workspace, contact) = (request.tenant.id(), &request.contact.id);
+        Reading { service: self, workspace, contact, marks, stakes }
+    }
+
     async fn send_read(
         &self,
         tenant: &Tenant,
         connector: &Connector,
         inputs: &BoundInputs,
         deadline: Deadline,
-        (marks, stakes): (&[MarkCheck], Stakes),
+        reading: &Reading<'_>,
     ) -> Result<StoredOutcome, Refusal> {
         let upstream = tenant.upstream(connector)?;
         let credential = tenant.credential(upstream)?;
@@ -279,10 +285,10 @@ impl Service {
             deadline,
             before: Before::NOTHING,
         };
-        let outcome = attempting.run(&plan, &Reading { service: self, marks, stakes }).await;
+        let outcome = attempting.run(&plan, reading).await;
         if !outcome.sent {
             // Nothing has left, so why it was withheld can be said.
-            self.may_read(marks, stakes)?;
+            reading.check().await?;
         }
         Ok(outcome)
     }
@@ -296,8 +302,8 @@ impl Service {
         (deadline, left): (Deadline, Vec<Remaining>),
     ) -> Result<Seen, Refusal> {
         let intent = self.intent(request, inputs, asked, request.tenant.upstream(&request.connector)?);
-        let heeding = (&*request.marks.checks, Stakes::of(&request.connector));
-        let outcome = self.send_read(&request.tenant, &request.connector, inputs, deadline, heeding).await?;
+        let reading = self.reading(request, &request.marks.checks, Stakes::of(&request.connector));
+        let outcome = self.send_read(&request.tenant, &request.connector, inputs, deadline, &reading).await?;
         record_outcome(&outcome);
         Ok(Seen {
             execution: ExecutionId::generate(request.tenant.id(), &request.contact.id, &*self.random),

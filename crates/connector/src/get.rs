@@ -64,7 +64,7 @@ impl Service {
             return Ok((workspace, wanted.contact.clone()));
         }
         let verified = self.contacts.verify(&wanted.assertion, caller.name()).await?;
-        self.heed(verified.marks(), Stakes::Private)?;
+        self.heed(verified.marks(), Stakes::Private).await?;
         caller.require(&[Role::Agent, Role::Backend, Role::Operator], Some(verified.workspace()))?;
         let (workspace, contact) = (verified.workspace(), &verified.contact().id);
         let differs = |field: &'static str| Refusal::invalid_field(field, "differs from the assertion's; leave it out");

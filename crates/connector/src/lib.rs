@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safeconduct_admission_client::{Admission, Marking, Mirror};
-use safeconduct_connector_domain::definition::{Effect, OnStoreFailure, Sensitivity};
 use safeconduct_service::tasks::Tasks;
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Random};
@@ -136,18 +135,6 @@ impl Service {
             trace_names,
             local_rates: local::LocalRates::default(),
             give_backs,
-        })
-    }
-
-    /// Whether there are reads that go ahead while the store is gone: those that say so, and those that ask nothing of
-    /// it.
-    pub fn reads_without_store(&self) -> bool {
-        self.workspaces.connectors().any(|connector| {
-            connector.effect == Effect::Read
-                && match connector.on_store_failure {
-                    OnStoreFailure::Allow => !limits::has_caps(connector),
-                    OnStoreFailure::Deny => connector.limits.is_empty() && connector.sensitivity == Sensitivity::Public,
-                }
         })
     }
 }

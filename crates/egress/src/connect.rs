@@ -64,8 +64,13 @@ impl GuardedConnector {
             .collect()
     }
 
+    /// Its addresses in the order in which they are to be tried, all of them checked.
+    pub(crate) async fn checked(&self) -> Result<Vec<PublicAddress>, ConnectError> {
+        Ok(alternating(self.addresses().await?))
+    }
+
     async fn open(self) -> Result<TokioIo<TcpStream>, ConnectError> {
-        let addresses = alternating(self.addresses().await?);
+        let addresses = self.checked().await?;
         let connect = |address: PublicAddress| TcpStream::connect(address.socket());
         let stream = race(addresses, HEAD_START, connect).await.ok_or(ConnectError(Cause::Connect))?;
         let _ = stream.set_nodelay(true);

@@ -18,6 +18,7 @@
 mod call;
 mod connect;
 mod error;
+mod guard;
 mod policy;
 mod resolve;
 mod target;
@@ -25,6 +26,7 @@ mod upstream;
 
 pub use call::{Answer, Call};
 pub use error::{BodyError, CallError, Cause};
+pub use guard::Guard;
 pub use policy::{AddressPolicy, PublicAddress, RefusedAddress};
 pub use target::{Target, TargetError};
 pub use upstream::{Upstream, UpstreamOptions, client_tls};

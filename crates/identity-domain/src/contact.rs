@@ -38,6 +38,12 @@ pub enum Method {
     None,
     /// By a user hash.
     UserHash,
+    /// By a token of the customer's backend.
+    Token,
+    /// By a code sent to an email address: a lead.
+    EmailCode,
+    /// By a code sent to a phone: a lead.
+    SmsCode,
 }
 
 impl Method {
@@ -46,6 +52,29 @@ impl Method {
         match self {
             Self::None => "none",
             Self::UserHash => "user_hash",
+            Self::Token => "token",
+            Self::EmailCode => "email_code",
+            Self::SmsCode => "sms_code",
+        }
+    }
+
+    /// What kind of contact it makes.
+    pub const fn kind(self) -> ContactKind {
+        match self {
+            Self::None => ContactKind::Visitor,
+            Self::UserHash | Self::Token => ContactKind::User,
+            Self::EmailCode | Self::SmsCode => ContactKind::Lead,
+        }
+    }
+
+    /// The provenance of what it proves; none for a visitor.
+    pub const fn proves(self) -> Option<Provenance> {
+        match self {
+            Self::None => None,
+            Self::UserHash => Some(Provenance::SignedHash),
+            Self::Token => Some(Provenance::SignedToken),
+            Self::EmailCode => Some(Provenance::OtpEmail),
+            Self::SmsCode => Some(Provenance::OtpSms),
         }
     }
 }
@@ -77,6 +106,25 @@ impl fmt::Debug for Attribute {
 /// What is known of a contact, by name.
 pub type Attributes = BTreeMap<String, Attribute>;
 
+/// Addresses whose control was proven by a one-time password; apart from the attributes, so that an address that was
+/// signed and one that was proven are never taken for each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// The email address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Attribute>,
+    /// The phone number, as E.164 has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<Attribute>,
+}
+
+impl Proven {
+    /// Whether no address was proven.
+    pub const fn is_empty(&self) -> bool {
+        self.email.is_none() && self.phone.is_none()
+    }
+}
+
 /// The person talking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
@@ -86,6 +134,44 @@ pub struct Contact {
     pub kind: ContactKind,
     /// What is known of them.
     pub attributes: Attributes,
+    /// The addresses that they have proven.
+    pub proven: Proven,
+}
+
+/// What a one-time password is sent through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// Email.
+    Email,
+    /// Text messages to a phone.
+    Sms,
+}
+
+impl Channel {
+    /// Its name in files and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Sms => "sms",
+        }
+    }
+
+    /// The provenance of an address that was proven through it.
+    pub const fn proves(self) -> Provenance {
+        match self {
+            Self::Email => Provenance::OtpEmail,
+            Self::Sms => Provenance::OtpSms,
+        }
+    }
+
+    /// How a contact is proven through it.
+    pub const fn method(self) -> Method {
+        match self {
+            Self::Email => Method::EmailCode,
+            Self::Sms => Method::SmsCode,
+        }
+    }
 }
 
 /// Which identifier a workspace's user hash is made over.
@@ -195,6 +281,16 @@ impl ContactHasher {
         self.id("visitor", workspace, session.as_str())
     }
 
+    /// The contact that control of this address makes: the same in every session, and never a user's. The address is
+    /// the canonical one; another spelling is another contact.
+    pub fn lead(&self, workspace: &WorkspaceId, channel: Channel, canonical_address: &str) -> ContactId {
+        let kind = match channel {
+            Channel::Email => "lead/email",
+            Channel::Sms => "lead/sms",
+        };
+        self.id(kind, workspace, canonical_address)
+    }
+
     fn id(&self, kind: &str, workspace: &WorkspaceId, value: &str) -> ContactId {
         let mut context = hmac::Context::with_key(&self.key);
         for part in [kind, workspace.as_str(), value] {
@@ -236,6 +332,19 @@ mod tests {
         );
         assert_ne!(id, hasher().user(&acme, &identity(Identifier::UserId, "Ann@example.com")), "bytes count");
         assert_ne!(id, ContactHasher::new(&Secret::new(vec![8; 32])).user(&acme, &ann));
+    }
+
+    #[test]
+    fn a_lead_is_one_contact_in_every_session_and_never_a_user() {
+        let acme = "acme".parse().unwrap();
+        let ann = "ann@example.com";
+        let lead = hasher().lead(&acme, Channel::Email, ann);
+        assert_eq!(lead, hasher().lead(&acme, Channel::Email, ann));
+        assert_ne!(lead, hasher().lead(&"globex".parse().unwrap(), Channel::Email, ann));
+        assert_ne!(lead, hasher().lead(&acme, Channel::Sms, ann));
+        for user in [Identifier::UserId, Identifier::Email] {
+            assert_ne!(lead, hasher().user(&acme, &identity(user, ann)));
+        }
     }
 
     #[test]

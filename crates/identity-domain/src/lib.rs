@@ -21,8 +21,13 @@
 //! (admission counts them); revocation before an assertion's end (marks).
 
 pub mod assertion;
+pub mod attribute;
 pub mod contact;
+pub mod record;
+pub mod key_schedule;
 pub mod session;
+pub mod secrets;
 mod strict_json;
+pub mod token;
 pub mod user_hash;
 pub mod workspace;

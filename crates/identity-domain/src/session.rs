@@ -5,6 +5,8 @@ use std::time::Duration;
 use safeconduct_types::{ContactId, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use crate::contact::{Attribute, Channel, Proven};
+
 /// What identity remembers of a session. It is minted here and never invented by a caller; it belongs to nobody
 /// until a proof binds it, and to that contact from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +18,31 @@ pub struct Session {
     ends: Timestamp,
     epoch: u32,
     bound: Option<ContactId>,
+    /// Revoked: nothing is bound to it or issued in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    revoked: bool,
+    /// Addresses that were proven in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    proofs: Vec<AddressProof>,
+    /// The verifications that upgraded it, the latest last: each counts once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    verifications: Vec<String>,
 }
+
+/// An address that was proven in a session, and until when that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressProof {
+    /// How it was proven.
+    pub channel: Channel,
+    /// The address, its provenance and when it was proven.
+    pub address: Attribute,
+    /// From when on it counts no more.
+    pub expires: Timestamp,
+}
+
+/// Most verifications that a session remembers.
+const REMEMBERED: usize = 8;
 
 /// What binding a session came to. Both carry the session as it now is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +60,17 @@ pub const FIRST_EPOCH: u32 = 1;
 impl Session {
     /// A session of a visitor. It ends `lifetime` after its start, whatever happens in it.
     pub fn start(id: SessionId, workspace: WorkspaceId, now: Timestamp, lifetime: Duration) -> Self {
-        Self { id, workspace, started: now, ends: now.after(lifetime), epoch: FIRST_EPOCH, bound: None }
+        Self {
+            id,
+            workspace,
+            started: now,
+            ends: now.after(lifetime),
+            epoch: FIRST_EPOCH,
+            bound: None,
+            revoked: false,
+            proofs: Vec::new(),
+            verifications: Vec::new(),
+        }
     }
 
     /// A session that belongs to a contact from its start, because the proof came first.
@@ -51,9 +87,7 @@ impl Session {
     /// Binds the session to a proven contact. Proving the same one again changes nothing (a caller whose answer got
     /// lost may ask again); another one is refused, because whatever was said in the session was said by the first.
     pub fn bind(self, contact: &ContactId, now: Timestamp) -> Result<Bound, Refusal> {
-        if now >= self.ends {
-            return Err(Refusal::new(Reason::AssertionExpired, "the session has ended; start a new one"));
-        }
+        self.is_open(now)?;
         match &self.bound {
             Some(owner) if owner == contact => Ok(Bound::Unchanged(self)),
             Some(_) => Err(Refusal::new(
@@ -64,6 +98,80 @@ impl Session {
                 Ok(Bound::Upgraded(Self { epoch: self.epoch.saturating_add(1), bound: Some(contact.clone()), ..self }))
             }
         }
+    }
+
+    /// Refuses a session that has ended or was revoked.
+    pub fn is_open(&self, now: Timestamp) -> Result<(), Refusal> {
+        if now >= self.ends {
+            return Err(Refusal::new(Reason::AssertionExpired, "the session has ended; start a new one"));
+        }
+        if self.revoked {
+            return Err(Refusal::new(Reason::AssertionRevoked, "the session was revoked; start a new one"));
+        }
+        Ok(())
+    }
+
+    /// Adds a proven address: binds the session to `lead` if it belongs to nobody yet, else the proof is added to whom
+    /// it belongs to. Each verification counts once; it may be repeated.
+    ///
+    /// A lead is one address: another one of the same channel is another contact.
+    pub fn prove_address(
+        self,
+        verification: &str,
+        proof: AddressProof,
+        lead: &ContactId,
+        is_user: bool,
+        now: Timestamp,
+    ) -> Result<Bound, Refusal> {
+        self.is_open(now)?;
+        if self.counts(verification) {
+            return Ok(Bound::Unchanged(self));
+        }
+        let names_another = |owner: &ContactId| {
+            let other = |one: &AddressProof| one.channel == proof.channel && one.address.value != proof.address.value;
+            !is_user && owner != lead && self.proofs.iter().any(other)
+        };
+        if self.bound.as_ref().is_some_and(names_another) {
+            return Err(Refusal::new(
+                Reason::SessionBound,
+                "the session belongs to the lead of another address; start a new session for this one",
+            ));
+        }
+        let mut next = Self { epoch: self.epoch.saturating_add(1), ..self };
+        next.bound.get_or_insert_with(|| lead.clone());
+        next.proofs.retain(|one| one.channel != proof.channel);
+        next.proofs.push(proof);
+        if next.verifications.len() >= REMEMBERED {
+            next.verifications.remove(0);
+        }
+        next.verifications.push(verification.to_owned());
+        Ok(Bound::Upgraded(next))
+    }
+
+    /// Whether this verification has upgraded the session.
+    pub fn counts(&self, verification: &str) -> bool {
+        self.verifications.iter().any(|one| one == verification)
+    }
+
+    /// Ends the session.
+    #[must_use]
+    pub fn revoke(self) -> Self {
+        Self { revoked: true, proofs: Vec::new(), ..self }
+    }
+
+    /// The addresses whose proof counts at `now`, and when the first of them ends.
+    pub fn proven(&self, now: Timestamp) -> (Proven, Option<Timestamp>) {
+        let mut proven = Proven::default();
+        let mut ends: Option<Timestamp> = None;
+        for one in self.proofs.iter().filter(|one| now < one.expires) {
+            let place = match one.channel {
+                Channel::Email => &mut proven.email,
+                Channel::Sms => &mut proven.phone,
+            };
+            *place = Some(one.address.clone());
+            ends = Some(ends.map_or(one.expires, |sooner| sooner.min(one.expires)));
+        }
+        (proven, ends)
     }
 
     /// Its id.

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Parses an object in which no member, at any depth, occurs twice. Two parsers that disagree about which of two
 /// members counts are two meanings of one signature.
@@ -13,78 +12,120 @@ pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::
     if text.first() != Some(&b'{') {
         return Err(serde_json::Error::custom("not an object"));
     }
-    serde_json::from_slice::<Unique>(text)?;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    Unique { text }.deserialize(&mut reader)?;
+    reader.end()?;
     serde_json::from_slice(text)
 }
 
-struct Unique;
+/// A value out of `text` in which no member occurs twice.
+#[derive(Clone, Copy)]
+struct Unique<'t> {
+    text: &'t [u8],
+}
 
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Walk)
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Walk;
-
-impl<'de> Visitor<'de> for Walk {
-    type Value = Unique;
+impl<'de> Visitor<'de> for Unique<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON without duplicate members")
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Unique, E> {
-        Ok(Unique)
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Unique, A::Error> {
-        while seq.next_element::<Unique>()?.is_some() {}
-        Ok(Unique)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = BTreeSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            // With arbitrary precision a number arrives as a map of one member, whose value is not an object.
-            if name == NUMBER {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value::<Unique>()?;
-            }
-            if !seen.insert(name) {
-                return Err(A::Error::custom("a member occurs twice"));
+        while let Some(name) = map.next_key_seed(Name { text: self.text })? {
+            match name {
+                Some(name) if name == NUMBER => return Err(A::Error::custom("a member has a reserved name")),
+                Some(name) => {
+                    map.next_value_seed(self)?;
+                    if !seen.insert(name) {
+                        return Err(A::Error::custom("a member occurs twice"));
+                    }
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Unique)
+        Ok(())
     }
 }
 
-/// The name under which `serde_json` hands out a number verbatim.
+/// The name under which `serde_json`, with arbitrary precision, hands out a number: as a map of one member. An object
+/// that really has such a member would be read as a number afterwards.
 const NUMBER: &str = "$serde_json::private::Number";
+
+/// A member's name; none if it is not out of the text, but stands for a number.
+struct Name<'t> {
+    text: &'t [u8],
+}
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    /// Borrowed: out of the text, or the library's own.
+    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Option<String>, E> {
+        let is_number = name == NUMBER && !self.text.as_ptr_range().contains(&name.as_ptr());
+        Ok((!is_number).then(|| name.to_owned()))
+    }
+
+    /// Put together from a text with escapes.
+    fn visit_str<E: Error>(self, name: &str) -> Result<Option<String>, E> {
+        Ok(Some(name.to_owned()))
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -106,6 +147,17 @@ mod tests {
         }
         for good in [r#"{"a":1}"#, r#"{"a":1,"x":{"a":1.50},"y":[{"a":true},{"a":null}]}"#] {
             assert!(object::<One>(good.as_bytes()).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_never_taken_for_a_number() {
+        for bad in [
+            r#"{"a":{"$serde_json::private::Number":"1"}}"#,
+            r#"{"a":{"\u0024serde_json::private::Number":"1"}}"#,
+            r#"{"a":1,"x":[{"$serde_json::private::Number":{"b":1,"b":2}}]}"#,
+        ] {
+            assert!(object::<One>(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

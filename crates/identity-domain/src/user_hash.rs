@@ -4,10 +4,9 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use safeconduct_types::{Reason, Refusal, Secret};
-use subtle::ConstantTimeEq as _;
 
 use crate::contact::Identity;
-use crate::workspace::{IdentityPolicy, SecretUse};
+use crate::workspace::SecretRef;
 
 /// A secret of fewer bytes can be searched.
 pub const MIN_SECRET: usize = 16;
@@ -22,35 +21,8 @@ pub fn compute(secret: &Secret, value: &str) -> String {
     hex::encode(hmac::sign(&key, value.as_bytes()))
 }
 
-/// Why a secret of a workspace is not accepted. Operators read this.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretProblem {
-    /// Its file or variable is not there.
-    #[error("secret `{id}`: there is no secret `{name}`; put it in the workspace's secrets folder")]
-    Missing {
-        /// The id in the workspace file.
-        id: String,
-        /// The reference that leads nowhere.
-        name: String,
-    },
-    /// It is so short that it can be guessed.
-    #[error("secret `{id}` has fewer than {MIN_SECRET} bytes; make one of at least 32 random bytes")]
-    Weak {
-        /// The id in the workspace file.
-        id: String,
-    },
-    /// Two entries hold the same bytes, so that one secret would have two uses or could not be retired.
-    #[error("secrets `{id}` and `{other}` are the same bytes; a secret has one entry and one use")]
-    Shared {
-        /// The id in the workspace file.
-        id: String,
-        /// The other id.
-        other: String,
-    },
-}
-
 /// The accepted secrets of use `user_hash` of one workspace, prepared.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct UserHashSecrets(Vec<Prepared>);
 
 #[derive(Clone)]
@@ -70,33 +42,9 @@ pub struct Matched<'a> {
 }
 
 impl UserHashSecrets {
-    /// Resolves the workspace's secrets. One that is missing, weak or shared is left out and reported; the good ones
-    /// stay in force, so that a mistake while rotating is not an outage.
-    pub fn load(policy: &IdentityPolicy, resolve: impl Fn(&str) -> Option<Secret>) -> (Self, Vec<SecretProblem>) {
-        let mut problems = Vec::new();
-        let mut found: Vec<(&crate::workspace::SecretRef, Secret)> = Vec::new();
-        for entry in policy.secrets() {
-            match resolve(&entry.secret) {
-                None => problems.push(SecretProblem::Missing { id: entry.id.clone(), name: entry.secret.clone() }),
-                Some(secret) if secret.expose().len() < MIN_SECRET => {
-                    problems.push(SecretProblem::Weak { id: entry.id.clone() });
-                }
-                Some(secret) => found.push((entry, secret)),
-            }
-        }
-        let mut accepted = Vec::new();
-        for (entry, secret) in &found {
-            let twin = found
-                .iter()
-                .find(|(other, bytes)| other.id != entry.id && bool::from(bytes.expose().ct_eq(secret.expose())));
-            if let Some((other, _)) = twin {
-                problems.push(SecretProblem::Shared { id: entry.id.clone(), other: other.id.clone() });
-            } else if entry.r#use == SecretUse::UserHash {
-                let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-                accepted.push(Prepared { id: entry.id.clone(), primary: policy.is_primary(entry), key });
-            }
-        }
-        (Self(accepted), problems)
+    pub(crate) fn add(&mut self, entry: &SecretRef, primary: bool, secret: &Secret) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        self.0.push(Prepared { id: entry.id.clone(), primary, key });
     }
 
     /// Whether no secret is accepted: nothing can be verified, and that is an operator's matter.
@@ -140,10 +88,12 @@ mod tests {
 
     use super::*;
     use crate::contact::Identifier;
+    use crate::secrets::Secrets;
+    use crate::workspace::IdentityPolicy;
 
     const OLD: &[u8] = b"an old secret of the messenger";
     const NEW: &[u8] = b"a new secret of the messenger";
-    const JWT: &[u8] = b"a secret for tokens and no hash";
+    const JWT: &[u8] = b"a secret for tokens and for no hash";
 
     fn policy(secrets: &str) -> IdentityPolicy {
         serde_json::from_str(&format!(r#"{{"secrets":{secrets},"user_hash":{{"over":"user_id"}}}}"#)).unwrap()
@@ -172,9 +122,9 @@ mod tests {
     }
 
     fn accepted() -> UserHashSecrets {
-        let (secrets, problems) = UserHashSecrets::load(&policy(TWO), files);
+        let (secrets, problems) = Secrets::load(&policy(TWO), files);
         assert_eq!(problems, []);
-        secrets
+        secrets.hashes
     }
 
     #[test]
@@ -211,17 +161,17 @@ mod tests {
 
     #[test]
     fn weak_missing_and_shared_secrets_are_left_out_and_named() {
-        let (secrets, problems) = UserHashSecrets::load(
+        let (secrets, problems) = Secrets::load(
             &policy(
                 r#"[{"id":"a","secret":"weak","use":"user_hash","primary":true},{"id":"b","secret":"gone","use":"user_hash"},
                 {"id":"c","secret":"copy","use":"user_hash"},{"id":"d","secret":"jwt","use":"jwt"},{"id":"e","secret":"old","use":"user_hash"}]"#,
             ),
             files,
         );
-        let ids: Vec<_> = secrets.0.iter().map(|one| one.id.as_str()).collect();
+        let ids: Vec<_> = secrets.hashes.0.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["e"]);
         assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(secrets.verify(&user("u1"), &hash(JWT, "u1")).is_err());
+        assert!(secrets.tokens.is_empty() && secrets.hashes.verify(&user("u1"), &hash(JWT, "u1")).is_err());
     }
 
     #[test]

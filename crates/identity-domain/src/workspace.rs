@@ -4,6 +4,7 @@ use safeconduct_types::{Provenance, Violation};
 use serde::{Deserialize, Serialize};
 
 use crate::contact::Identifier;
+use crate::token::{Algorithm, TokenPolicy, TokenSpec};
 
 /// What a secret is for. A secret has one use: the user hash of a self-chosen id of the form `header.payload` is a
 /// valid HS256 signature of that token.
@@ -12,7 +13,7 @@ use crate::contact::Identifier;
 pub enum SecretUse {
     /// Verifies user hashes.
     UserHash,
-    /// Verifies signed tokens. Kept; this version verifies none.
+    /// Verifies signed tokens.
     Jwt,
 }
 
@@ -30,6 +31,9 @@ pub struct SecretRef {
     /// Whether it is the one that new proofs should be made with. The only secret of its use is so in any case.
     #[serde(default)]
     pub primary: bool,
+    /// Of a secret of use `jwt`: the one algorithm of the tokens it verifies, HS256, HS384 or HS512. HS256 by default.
+    #[serde(default)]
+    pub alg: Option<Algorithm>,
 }
 
 /// How user hashes are made in the workspace.
@@ -50,6 +54,9 @@ pub struct IdentitySpec {
     /// How user hashes are made; needed once there is a secret for them.
     #[serde(default)]
     pub user_hash: Option<UserHash>,
+    /// What tokens must be like, and the public keys that verify them.
+    #[serde(default)]
+    pub tokens: Option<TokenSpec>,
     /// Whether a proof that does not verify is refused. `true` by default.
     #[serde(default = "yes")]
     pub enforce: bool,
@@ -68,7 +75,10 @@ fn yes() -> bool {
 /// What a workspace says about identity, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "IdentitySpec")]
-pub struct IdentityPolicy(IdentitySpec);
+pub struct IdentityPolicy {
+    spec: IdentitySpec,
+    tokens: TokenPolicy,
+}
 
 /// What is wrong with `spec.identity`: all of it. Each violation's field is a path below `spec.identity`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,15 +91,17 @@ const MAX_ATTRIBUTES: usize = 32;
 impl TryFrom<IdentitySpec> for IdentityPolicy {
     type Error = PolicyError;
 
-    fn try_from(spec: IdentitySpec) -> Result<Self, PolicyError> {
+    fn try_from(mut spec: IdentitySpec) -> Result<Self, PolicyError> {
         let mut violations = Vec::new();
+        let tokens = TokenPolicy::check(spec.tokens.take().unwrap_or_default(), &mut violations);
+        check_ids(&spec, &tokens, &mut violations);
         check_secrets(&spec, &mut violations);
         check_primaries(&spec, &mut violations);
         check_attributes(&spec, &mut violations);
         if spec.writes_need.is_some_and(|needed| !needed.is_verified()) {
             violations.push(Violation::new("writes_need", "must be a verified provenance, such as SIGNED_TOKEN"));
         }
-        if violations.is_empty() { Ok(Self(spec)) } else { Err(PolicyError(violations)) }
+        if violations.is_empty() { Ok(Self { spec, tokens }) } else { Err(PolicyError(violations)) }
     }
 }
 
@@ -107,6 +119,18 @@ fn check_secrets(spec: &IdentitySpec, violations: &mut Vec<Violation>) {
                 at("secret"),
                 "must name a secret: 1 to 128 of letters, digits, `.`, `_` and `-`, not starting with `.`",
             ));
+        }
+        match (one.r#use, one.alg) {
+            (SecretUse::UserHash, Some(_)) => {
+                violations.push(Violation::new(at("alg"), "belongs to secrets of use jwt; a user hash is HMAC-SHA256"));
+            }
+            (SecretUse::Jwt, Some(alg)) if !alg.is_symmetric() => {
+                violations.push(Violation::new(
+                    at("alg"),
+                    "must be HS256, HS384 or HS512; other keys belong to `tokens.keys`",
+                ));
+            }
+            (SecretUse::Jwt, _) | (SecretUse::UserHash, None) => {}
         }
         let earlier = || spec.secrets.iter().take(index);
         if earlier().any(|other| other.id == one.id) {
@@ -126,6 +150,16 @@ fn check_secrets(spec: &IdentitySpec, violations: &mut Vec<Violation>) {
             violations.push(Violation::new("user_hash", "needs at least one secret of use user_hash"));
         }
         (true, Some(_)) | (false, None) => {}
+    }
+}
+
+/// A token names its key by id: one id is one key, of one kind.
+fn check_ids(spec: &IdentitySpec, tokens: &TokenPolicy, violations: &mut Vec<Violation>) {
+    for (index, secret) in spec.secrets.iter().enumerate() {
+        if tokens.keys().contains(&secret.id) {
+            let at = format!("secrets[{index}].id");
+            violations.push(Violation::new(at, "is also the id of a key; every secret and key needs an id of its own"));
+        }
     }
 }
 
@@ -157,7 +191,7 @@ fn check_attributes(spec: &IdentitySpec, violations: &mut Vec<Violation>) {
     }
 }
 
-fn is_name(text: &str, most: usize) -> bool {
+pub(crate) fn is_name(text: &str, most: usize) -> bool {
     !text.is_empty()
         && text.len() <= most
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
@@ -166,53 +200,51 @@ fn is_name(text: &str, most: usize) -> bool {
 impl IdentityPolicy {
     /// The accepted secrets, of every use.
     pub fn secrets(&self) -> &[SecretRef] {
-        &self.0.secrets
+        &self.spec.secrets
     }
 
     /// Which identifier user hashes are made over; absent if the workspace accepts none.
     pub fn hashes(&self) -> Option<Identifier> {
-        self.0.user_hash.map(|one| one.over)
+        self.spec.user_hash.map(|one| one.over)
     }
 
     /// Whether new proofs should be made with this secret.
     pub fn is_primary(&self, secret: &SecretRef) -> bool {
-        secret.primary || self.0.secrets.iter().filter(|one| one.r#use == secret.r#use).count() == 1
+        secret.primary || self.spec.secrets.iter().filter(|one| one.r#use == secret.r#use).count() == 1
     }
 
     /// The weakest proof of identity that a write needs.
     pub fn writes_need(&self) -> Option<Provenance> {
-        self.0.writes_need
+        self.spec.writes_need
     }
 
     /// Which attributes travel in assertions besides the proven identifier.
     pub fn assertion_attributes(&self) -> &[String] {
-        &self.0.assertion_attributes
+        &self.spec.assertion_attributes
     }
 
-    /// Whether a proof that does not verify is refused, as the file says. This version refuses in any case.
+    /// Whether a proof that does not verify is refused. If not, it is counted, and who brought it is a visitor.
     pub fn enforce(&self) -> bool {
-        self.0.enforce
+        self.spec.enforce
     }
 
-    /// What the file says and this version does not do yet, for whoever loads it to show. Where it matters the
-    /// service takes the stricter side: proofs are enforced, tokens refused.
-    pub fn not_yet_supported(&self) -> Vec<Violation> {
-        let mut found = Vec::new();
-        for (index, secret) in self.0.secrets.iter().enumerate() {
-            if secret.r#use == SecretUse::Jwt {
-                found.push(Violation::new(
-                    format!("secrets[{index}].use"),
-                    "signed tokens are not verified yet; the secret is kept and unused",
-                ));
-            }
-        }
-        if !self.0.enforce {
-            found.push(Violation::new("enforce", "reporting only is not supported yet; proofs are enforced"));
-        }
-        if !self.0.assertion_attributes.is_empty() {
-            found.push(Violation::new("assertion_attributes", "only the proven identifier travels in assertions yet"));
-        }
-        found
+    /// What tokens must be like.
+    pub fn tokens(&self) -> &TokenPolicy {
+        &self.tokens
+    }
+
+    /// Whether there is anything that could verify a token.
+    pub fn accepts_tokens(&self) -> bool {
+        !self.tokens.keys().is_empty()
+            || self.tokens.jwks().is_some()
+            || self.spec.secrets.iter().any(|one| one.r#use == SecretUse::Jwt)
+    }
+}
+
+impl SecretRef {
+    /// The one algorithm of the tokens that a secret of use `jwt` verifies.
+    pub fn algorithm(&self) -> Algorithm {
+        self.alg.unwrap_or(Algorithm::Hs256)
     }
 }
 
@@ -237,7 +269,7 @@ mod tests {
         assert_eq!(policy.writes_need(), Some(Provenance::SignedToken));
         assert!(policy.enforce());
         assert!(policy.secrets().iter().all(|one| policy.is_primary(one)), "the only one of its use is primary");
-        assert_eq!(policy.not_yet_supported().len(), 2);
+        assert!(policy.accepts_tokens());
     }
 
     #[test]

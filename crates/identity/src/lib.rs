@@ -12,15 +12,35 @@
 //! device's address is taken only from callers that see the device; a refusal says what to do and never which
 //! secret, user or session exists. Nothing personal is in a span or log: a contact is a keyed hash there.
 //!
-//! This version proves by user hash. Everything else of the contract answers `UNIMPLEMENTED`.
+//! A user is proven by user hash or by a signed token.
 
+mod accept;
+mod accepted;
+mod contacts;
+mod current;
+mod delete_contact;
+mod evidence;
+mod find;
+mod get_contact;
 mod grpc;
 mod issue;
+mod issue_assertion;
 mod jwks;
 mod marks;
+mod once;
+mod proof;
+mod rejections;
+mod remote;
+mod renew;
+mod revoke_contact;
+mod revoke_session;
 mod seal;
 mod sessions;
+mod set_attributes;
+mod signing;
+mod signing_store;
 mod start;
+mod update_attributes;
 mod verify;
 mod wire;
 mod workspaces;
@@ -32,17 +52,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_admission_client::{Marking, Mirror};
-use safeconduct_identity_domain::assertion::{JwkSet, JwksError, Seal, SigningKey, Verifier};
+use safeconduct_admission_client::{Admission, Erasing, Marking, Mirror};
+use safeconduct_identity_domain::assertion::{JwksError, Seal, Verifier};
+use safeconduct_identity_domain::attribute::AttributePolicy;
 use safeconduct_identity_domain::contact::ContactHasher;
-use safeconduct_service::keyring::{Key, Keyring, KeyringError, Purpose, Sealer};
+use safeconduct_service::keyring::{Key, KeyringError, Live, LiveKeyring, Purpose, Sealer};
+use safeconduct_service::tasks::Tasks;
 use safeconduct_store::{Records, StoreKeyer};
 use safeconduct_telemetry::ContactHasher as TraceHasher;
-use safeconduct_types::{Clock, Random};
+use safeconduct_types::{Clock, Random, Timestamp, WorkspaceId};
 
 pub use grpc::{IdentityGrpc, server};
 pub use jwks::JWKS_PATH;
 pub use seal::ClaimSealer;
+pub use signing::SigningSet;
+pub use signing_store::StoredSigning;
 pub use workspaces::WorkspaceDirectory;
 
 /// What the operator decides about assertions.
@@ -74,10 +98,8 @@ impl Default for Settings {
 
 /// The keys of the service.
 pub struct Keys {
-    /// Signs new assertions (purpose `assertion-signing`, the primary one).
-    pub signing: SigningKey,
-    /// Every key whose assertions may still live, the signing one included.
-    pub published: JwkSet,
+    /// Signs and checks assertions (purpose `assertion-signing`, or keys kept in the store).
+    pub signing: Live<SigningSet>,
     /// Names contacts (purpose `contact-hashing`).
     pub contacts: ContactHasher,
     /// Names records (purpose `store-hashing`).
@@ -86,6 +108,8 @@ pub struct Keys {
     pub trace: TraceHasher,
     /// Seals the attributes within assertions (purpose `claim-sealing`).
     pub seal: Arc<dyn Seal>,
+    /// Seals what is kept in records (purpose `record-sealing`).
+    pub records: Sealer,
 }
 
 /// Why the service's keys cannot be used. Names the key file and what to do.
@@ -100,15 +124,15 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Takes the service's keys out of its keyring. `random` makes the nonces of what is sealed.
-    pub fn from_keyring(keyring: &Keyring, random: Arc<dyn Random>) -> Result<Self, KeysError> {
-        let signs = |key: &Key| SigningKey::from_seed(key.id().as_str().to_owned().try_into()?, key.secret());
-        let all = keyring.all(Purpose::AssertionSigning).map(signs).collect::<Result<Vec<_>, JwksError>>()?;
+    /// Takes the service's keys out of its key file, and those that rotate again whenever that changes. `random` makes
+    /// the nonces of what is sealed.
+    pub fn from_keyring(file: &LiveKeyring, random: Arc<dyn Random>) -> Result<Self, KeysError> {
+        let keyring = file.current();
         let secret = |purpose| keyring.primary(purpose).map(Key::secret);
-        let sealer = Sealer::new(keyring, Purpose::ClaimSealing, random)?;
+        let sealer = file.sealer(Purpose::ClaimSealing, Arc::clone(&random))?;
         Ok(Self {
-            signing: signs(keyring.primary(Purpose::AssertionSigning)?)?,
-            published: SigningKey::public(&all)?,
+            signing: file.derive(SigningSet::of)?,
+            records: file.sealer(Purpose::RecordSealing, random)?,
             contacts: ContactHasher::new(secret(Purpose::ContactHashing)?),
             store: StoreKeyer::new(secret(Purpose::StoreHashing)?),
             trace: TraceHasher::new(secret(Purpose::TraceHashing)?),
@@ -119,10 +143,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys")
-            .field("signing", &self.signing)
-            .field("published", &self.published)
-            .finish_non_exhaustive()
+        f.debug_struct("Keys").field("signing", &self.signing).finish_non_exhaustive()
     }
 }
 
@@ -141,45 +162,75 @@ pub struct Ports {
     pub mirror: Mirror,
     /// Where marks are set.
     pub marking: Arc<dyn Marking>,
+    /// Where contacts are erased besides.
+    pub erasing: Arc<dyn Erasing>,
+    /// Where proofs that failed are counted.
+    pub admission: Arc<dyn Admission>,
+    /// What outlives the call that started it.
+    pub tasks: Tasks,
 }
 
 /// The service, whatever it is reached by.
 #[derive(Debug)]
 pub struct Identity {
     settings: Settings,
-    signing: SigningKey,
+    signing: Live<SigningSet>,
     seal: Arc<dyn Seal>,
     contacts: ContactHasher,
     trace: TraceHasher,
-    verifier: Verifier,
-    jwks_json: String,
+    issuer: Arc<str>,
     sessions: sessions::Sessions,
+    people: contacts::Contacts,
+    store: StoreKeyer,
+    accepted: accepted::AllAccepted,
+    remotes: remote::Remotes,
+    evidence: Arc<evidence::Evidence>,
+    rejections: rejections::Rejections,
     ports: Ports,
 }
 
-/// Keys that do not go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the signing key is not among the published ones: nobody could check what it signs")]
-pub struct UnpublishedKey;
-
 impl Identity {
     /// Puts the service together.
-    pub fn new(settings: Settings, keys: Keys, ports: Ports) -> Result<Arc<Self>, UnpublishedKey> {
-        if !keys.published.contains(keys.signing.id()) {
-            return Err(UnpublishedKey);
-        }
-        let jwks_json = keys.published.render();
-        let issuer = settings.issuer.as_str().into();
-        Ok(Arc::new(Self {
-            verifier: Verifier::new(Arc::new(keys.published), Arc::clone(&keys.seal), issuer),
-            sessions: sessions::Sessions::new(Arc::clone(&ports.records), keys.store, Arc::clone(&ports.random)),
+    pub fn new(settings: Settings, keys: Keys, ports: Ports) -> Arc<Self> {
+        let clock = || Arc::clone(&ports.clock);
+        let random = || Arc::clone(&ports.random);
+        let admission = Arc::clone(&ports.admission);
+        let records = Arc::clone(&ports.records);
+        let vault = contacts::Vault::new(Arc::clone(&records), Arc::new(keys.records), random());
+        Arc::new(Self {
+            accepted: accepted::AllAccepted::new(clock()),
+            remotes: remote::Remotes::new(clock()),
+            evidence: Arc::new(evidence::Evidence::new(records, keys.store.clone(), random(), ports.tasks.clone())),
+            rejections: rejections::Rejections::new(admission, keys.trace.clone(), clock(), random()),
+            store: keys.store.clone(),
+            issuer: settings.issuer.as_str().into(),
+            people: contacts::Contacts::new(vault.clone(), keys.store.clone()),
+            sessions: sessions::Sessions::new(vault, keys.store, random()),
             settings,
             signing: keys.signing,
             seal: keys.seal,
             contacts: keys.contacts,
             trace: keys.trace,
-            jwks_json,
             ports,
-        }))
+        })
+    }
+
+    /// Adds what became of proofs, and which keys verified them, in the text format of Prometheus.
+    pub fn metrics(&self, text: &mut String) {
+        self.evidence.metrics(text);
+    }
+
+    /// Which attributes the workspace declares.
+    pub(crate) fn attribute_policy(&self, workspace: &WorkspaceId) -> Arc<AttributePolicy> {
+        self.ports.workspaces.attribute_policy(workspace)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    /// Checks assertions with the keys that count now.
+    fn verifier(&self) -> Verifier {
+        Verifier::new(Arc::clone(self.signing.get().published()), Arc::clone(&self.seal), Arc::clone(&self.issuer))
     }
 }

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use safeconduct_admission_client::{MirrorAnswer, SetMark, closed, lagging};
+use safeconduct_identity_domain::record::ContactRecord;
 use safeconduct_identity_domain::session::Session;
 use safeconduct_types::{
-    ContactId, Deadline, MarkCheck, MarkKey, OperationId, Refusal, Subject, Timestamp, WorkspaceId,
+    ContactId, Deadline, Mark, MarkCheck, MarkKey, OperationId, Refusal, Subject, Timestamp, WorkspaceId,
 };
 
 use crate::Identity;
 
+/// How far clocks may differ, and for how long after its end an assertion may be renewed: marks on assertions outlive
+/// them by it.
+const CLOCK_MARGIN: Duration = Duration::from_mins(2);
 /// How long an upgrade waits for its mark.
 const SET_WITHIN: Duration = Duration::from_secs(5);
 
@@ -34,22 +38,79 @@ impl Identity {
         }
     }
 
-    /// Ends the assertions that were issued for the visitor before the session was upgraded. Set before the upgrade is
-    /// answered; a caller whose answer got lost asks again, and it is set again. The last of them ends with `until`.
-    pub(crate) async fn end_earlier(&self, session: &Session, until: Timestamp) -> Result<(), Refusal> {
-        let visitor = self.contacts.visitor(session.workspace(), session.id());
-        let subject = Subject::AssertionStale(visitor, Some(session.id().clone()));
+    /// Ends the assertions that were issued in the session before it was upgraded: to `before`, whom it belonged to then.
+    /// Set before the upgrade is answered; a caller whose answer got lost asks again, and it is set again.
+    pub(crate) async fn end_earlier(
+        &self,
+        session: &Session,
+        before: ContactId,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let subject = Subject::AssertionStale(before, Some(session.id().clone()));
         let asked = SetMark {
-            key: MarkKey::new(session.workspace().clone(), subject),
             // Only the epoch counts: the assertion that is about to be issued must not be met.
             effective: Some(Timestamp::from_seconds(0)),
-            expires: Some(until),
-            reason: "the session was upgraded".to_owned(),
-            actor: "identity".to_owned(),
+            expires: Some(self.none_left(now)),
             min_epoch: session.epoch(),
-            operation: OperationId::generate(&*self.ports.random),
+            ..self.mark(session.workspace(), subject, "the session was upgraded", "identity")
         };
-        let deadline = Deadline::within(self.ports.clock.instant(), SET_WITHIN);
-        self.ports.marking.set_mark(asked, deadline).await.map(drop)
+        self.set(asked).await.map(drop)
+    }
+
+    /// Makes the assertions stale that are older than the record's last change of a protected value. Set again as long
+    /// as there can be any: whoever set the value may not have heard that it was done.
+    pub(crate) async fn end_stale(
+        &self,
+        workspace: &WorkspaceId,
+        contact: &ContactId,
+        record: &ContactRecord,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Some(changed) = record.changed.filter(|changed| self.none_left(*changed) > now) else { return Ok(()) };
+        let check = MarkCheck {
+            key: MarkKey::new(workspace.clone(), Subject::AssertionStale(contact.clone(), None)),
+            since: Some(changed),
+            epoch: 0,
+        };
+        if matches!(
+            self.ports.mirror.check(std::slice::from_ref(&check), self.ports.clock.instant()),
+            MirrorAnswer::Met(_)
+        ) {
+            return Ok(());
+        }
+        let subject = check.key.subject;
+        let asked = SetMark {
+            effective: Some(changed),
+            expires: Some(self.none_left(changed)),
+            ..self.mark(workspace, subject, "a protected value was changed", "identity")
+        };
+        self.set(asked).await.map(drop)
+    }
+
+    /// When the last assertion that was issued until then is over, with room for clocks that differ.
+    fn none_left(&self, issued: Timestamp) -> Timestamp {
+        issued.after(self.settings.assertion_lifetime + CLOCK_MARGIN)
+    }
+
+    /// A mark on `subject` from now on, for good.
+    pub(crate) fn mark(&self, workspace: &WorkspaceId, subject: Subject, reason: &str, actor: &str) -> SetMark {
+        SetMark {
+            key: MarkKey::new(workspace.clone(), subject),
+            effective: None,
+            expires: None,
+            reason: reason.to_owned(),
+            actor: actor.to_owned(),
+            min_epoch: 0,
+            operation: OperationId::generate(&*self.ports.random),
+        }
+    }
+
+    pub(crate) async fn set(&self, asked: SetMark) -> Result<Mark, Refusal> {
+        self.ports.marking.set_mark(asked, self.patience()).await
+    }
+
+    /// Until when admission is waited for.
+    pub(crate) fn patience(&self) -> Deadline {
+        Deadline::within(self.ports.clock.instant(), SET_WITHIN)
     }
 }

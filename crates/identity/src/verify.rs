@@ -1,22 +1,34 @@
 //! `VerifyIdentity`: a user proves who they are.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use safeconduct_identity_domain::contact::{Attributes, Contact, ContactKind, Identity as Claimed, Method};
-use safeconduct_identity_domain::session::{FIRST_EPOCH, Session};
-use safeconduct_identity_domain::user_hash::UserHashSecrets;
+use safeconduct_identity_domain::contact::{Identity as Claimed, Method};
+use safeconduct_identity_domain::token::{JwksSpec, KeySet, LEEWAY, Token};
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_telemetry::field;
 use safeconduct_types::{
-    ContactId, MarkCheck, Provenance, Reason, Refusal, SecretText, SessionId, Subject, Timestamp, WorkspaceId,
+    MarkCheck, Provenance, Reason, Refusal, SecretText, SessionId, Subject, Timestamp, WorkspaceId,
 };
 
-use crate::Identity;
+use crate::accepted::Accepted;
+use crate::evidence::{Kind, Verdict};
 use crate::issue::Issued;
-use crate::wire::{Proof, VerifyIdentity};
+use crate::proof::Proof;
+use crate::rejections::Failed;
+use crate::wire::{self, VerifyIdentity};
+use crate::{Identity, once};
 
-/// How far clocks may differ: a mark on assertions outlives them by it.
-const CLOCK_MARGIN: Duration = Duration::from_mins(1);
+/// What a proof that does not verify is answered, and whom it named.
+struct Unproven {
+    refusal: Refusal,
+    claimed: Option<Claimed>,
+}
+
+impl From<Refusal> for Unproven {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, claimed: None }
+    }
+}
 
 impl Identity {
     pub(crate) async fn verify_identity(&self, caller: &Caller, asked: VerifyIdentity) -> Result<Issued, Refusal> {
@@ -26,23 +38,38 @@ impl Identity {
             Some(assertion) => Some(self.own_session(caller, &asked.workspace, assertion, now)?),
             None => None,
         };
-        let claimed = match asked.proof {
-            Proof::UserHash { claimed, hash } => self.prove(&asked.workspace, claimed, &hash)?,
-            Proof::Jwt => {
-                return Err(Refusal::new(
-                    Reason::Unimplemented,
-                    "this version verifies no tokens; send the user hash instead",
-                ));
+        let recall = |accepted: &Accepted| self.evidence.recall(&asked.workspace, accepted.ids());
+        let accepted = self.accepted.of(&asked.workspace, &*self.ports.workspaces, recall)?;
+        let (kind, proven) = match &asked.proof {
+            wire::Proof::UserHash { claimed, hash } => (Kind::UserHash, prove_hash(&accepted, claimed, hash, now)),
+            wire::Proof::Token(token) => (Kind::Token, self.prove_token(&asked.workspace, &accepted, token, now).await),
+        };
+        let presenters = asked.presenters.or_else_caller(caller.name());
+        let proof = match proven {
+            Ok(proof) => proof,
+            Err(unproven) if unproven.refusal.reason() != Reason::ProofInvalid => return Err(unproven.refusal),
+            Err(_) if !accepted.policy.enforce() => {
+                self.evidence.count(&asked.workspace, kind, Verdict::Reported);
+                tracing::info!({ field::WORKSPACE } = %asked.workspace, proof = kind.as_str(), "a proof was not accepted; its bearer is a visitor");
+                return self.begin(asked.workspace, presenters, now).await;
+            }
+            Err(unproven) => {
+                self.evidence.count(&asked.workspace, kind, Verdict::Rejected);
+                tracing::info!({ field::WORKSPACE } = %asked.workspace, proof = kind.as_str(), "a proof was rejected");
+                let claimed = unproven.claimed.map(|claimed| self.contacts.user(&asked.workspace, &claimed));
+                let failed = Failed {
+                    workspace: &asked.workspace,
+                    caller: caller.name(),
+                    session: session.as_ref(),
+                    network: asked.network,
+                    claimed: claimed.as_ref(),
+                };
+                return Err(self.rejections.told(&failed, unproven.refusal).await);
             }
         };
-        let contact = self.contacts.user(&asked.workspace, &claimed);
-        tracing::Span::current().record(field::CONTACT, self.trace.hash(&asked.workspace, contact.as_str()));
-        self.heed(&asked.workspace, Some(&contact))?;
-        let session = self.bound(asked.workspace, session, &contact, now).await?;
-        let attributes = Attributes::from([claimed.attribute(Provenance::SignedHash, now)]);
-        let contact = Contact { id: contact, kind: ContactKind::User, attributes };
-        let presenters = asked.presenters.or_else_caller(caller.name());
-        self.issue(session, contact, Method::UserHash, presenters, now)
+        self.evidence.count(&asked.workspace, kind, Verdict::Verified);
+        self.evidence.used(&asked.workspace, &proof.proof_id, now);
+        self.accept(asked.workspace, session, proof, presenters, now).await
     }
 
     /// The session that the caller holds an assertion of. An assertion from before an upgrade will do: a caller whose
@@ -54,7 +81,7 @@ impl Identity {
         assertion: &SecretText,
         now: Timestamp,
     ) -> Result<SessionId, Refusal> {
-        let held = self.verifier.verify(assertion.expose(), now, caller.name(), &self.settings.audience)?;
+        let held = self.verifier().verify(assertion.expose(), now, caller.name(), &self.settings.audience)?;
         if held.workspace() != workspace {
             return Err(Refusal::new(
                 Reason::AssertionInvalid,
@@ -66,66 +93,94 @@ impl Identity {
         Ok(held.session().clone())
     }
 
-    /// The identity, if the hash proves it.
-    fn prove(&self, workspace: &WorkspaceId, claimed: Claimed, hash: &SecretText) -> Result<Claimed, Refusal> {
-        let policy = self
-            .ports
-            .workspaces
-            .identity_policy(workspace)
-            .ok_or_else(|| Refusal::new(Reason::WorkspaceUnknown, "there is no such workspace"))?;
-        let Some(over) = policy.hashes() else {
-            return Err(Refusal::new(Reason::ProofInvalid, "this workspace accepts no user hash"));
-        };
-        if claimed.identifier() != over {
-            return Err(Refusal::invalid_field(
-                format!("user_hash.{}", claimed.identifier().as_str()),
-                format!("this workspace hashes `{0}`; send `{0}` and the hash of it", over.as_str()),
-            ));
-        }
-        let (secrets, problems) = UserHashSecrets::load(&policy, |name| self.ports.workspaces.secret(workspace, name));
-        for problem in problems {
-            tracing::warn!({ field::WORKSPACE } = %workspace, %problem, "a secret of the workspace is not accepted");
-        }
-        if secrets.is_empty() {
-            return Err(Refusal::internal(
-                "no secret of the workspace can verify a user hash; its secrets need mending",
-            ));
-        }
-        match secrets.verify(&claimed, hash.expose()) {
-            Ok(matched) => {
-                tracing::info!(
-                    { field::WORKSPACE } = %workspace, secret = matched.secret, primary = matched.primary,
-                    "a user hash was verified"
-                );
-                Ok(claimed)
-            }
-            Err(refusal) => {
-                tracing::info!({ field::WORKSPACE } = %workspace, "a user hash was rejected");
-                Err(refusal)
-            }
-        }
-    }
-
-    /// The session that is the contact's: the given one, bound now, or one that starts with the proof.
-    async fn bound(
+    /// Whom the token proves. One that counts once is used up here, after everything else that could refuse it.
+    async fn prove_token(
         &self,
-        workspace: WorkspaceId,
-        session: Option<SessionId>,
-        contact: &ContactId,
+        workspace: &WorkspaceId,
+        accepted: &Accepted,
+        token: &SecretText,
         now: Timestamp,
-    ) -> Result<Session, Refusal> {
-        if let Some(id) = session {
-            let session = self.sessions.bind(&workspace, &id, contact).await?;
-            if session.epoch() > FIRST_EPOCH {
-                self.end_earlier(&session, now.after(self.settings.assertion_lifetime + CLOCK_MARGIN)).await?;
-            }
-            return Ok(session);
+    ) -> Result<Proof, Unproven> {
+        let policy = accepted.policy.tokens();
+        if !accepted.policy.accepts_tokens() {
+            return Err(Refusal::new(Reason::ProofInvalid, "this workspace accepts no tokens").into());
         }
-        let lifetime = self.settings.session_lifetime;
-        let session = Session::start_bound(self.sessions.mint(), workspace, contact.clone(), now, lifetime);
-        self.sessions.create(&session).await?;
-        Ok(session)
+        let token = Token::parse(token.expose())?;
+        let fetched = match policy.jwks() {
+            Some(spec) if may_be_fetched(&accepted.secrets.tokens, &token, spec) => {
+                Some(self.remotes.keys(workspace, spec, token.key_id()).await?)
+            }
+            Some(_) | None => None,
+        };
+        let signed = accepted.secrets.tokens.verify(&token);
+        let signed = signed.or_else(|| fetched.as_ref().and_then(|keys| keys.verify(&token)));
+        let failed = |refusal| Unproven { refusal, claimed: token.claimed(policy) };
+        let signed = signed.ok_or_else(|| failed(not_signed()))?;
+        let declared = self.ports.workspaces.attribute_policy(workspace);
+        let proven = signed.prove(policy, |name| declared.is_declared(name), now).map_err(failed)?;
+        let contact = self.contacts.user(workspace, proven.identity());
+        self.heed(workspace, Some(&contact))?;
+        if let Some(once) = proven.once() {
+            once::consume(&*self.ports.records, &self.store, &self.ports.random, workspace, once).await?;
+        }
+        Ok(Proof {
+            identity: proven.identity().clone(),
+            attributes: proven.attributes().clone(),
+            provenance: Provenance::SignedToken,
+            method: Method::Token,
+            proof_id: signed.key().id().to_owned(),
+            proof_time: proven.said(),
+            // As long as the token itself would be accepted.
+            expires: Some(proven.expires().after(LEEWAY)),
+        })
     }
+}
+
+/// Whom the hash proves.
+fn prove_hash(accepted: &Accepted, claimed: &Claimed, hash: &SecretText, now: Timestamp) -> Result<Proof, Unproven> {
+    let Some(over) = accepted.policy.hashes() else {
+        return Err(Refusal::new(Reason::ProofInvalid, "this workspace accepts no user hash").into());
+    };
+    if claimed.identifier() != over {
+        let refusal = Refusal::invalid_field(
+            format!("user_hash.{}", claimed.identifier().as_str()),
+            format!("this workspace hashes `{0}`; send `{0}` and the hash of it", over.as_str()),
+        );
+        return Err(refusal.into());
+    }
+    let secrets = &accepted.secrets.hashes;
+    if secrets.is_empty() {
+        let problem = "no secret of the workspace can verify a user hash; its secrets need mending";
+        return Err(Refusal::internal(problem).into());
+    }
+    let matched = secrets
+        .verify(claimed, hash.expose())
+        .map_err(|refusal| Unproven { refusal, claimed: Some(claimed.clone()) })?;
+    Ok(Proof {
+        identity: claimed.clone(),
+        attributes: BTreeMap::new(),
+        provenance: Provenance::SignedHash,
+        method: Method::UserHash,
+        proof_id: matched.secret.to_owned(),
+        proof_time: now,
+        expires: None,
+    })
+}
+
+/// Whether a fetched key could have signed the token: none that the workspace's own keys answer for.
+fn may_be_fetched(own: &KeySet, token: &Token<'_>, spec: &JwksSpec) -> bool {
+    spec.algs.contains(&token.algorithm()) && token.key_id().is_none_or(|kid| !own.contains(kid))
+}
+
+fn not_signed() -> Refusal {
+    Refusal::new(
+        Reason::ProofInvalid,
+        "the token is not accepted: no key of the workspace signed it with the algorithm that it says",
+    )
+}
+
+pub(crate) fn unknown_workspace() -> Refusal {
+    Refusal::new(Reason::WorkspaceUnknown, "there is no such workspace")
 }
 
 /// Whether the caller may bring proofs and sessions at all, here, and with what it says of the device.

@@ -1,18 +1,19 @@
 //! Requests into what they mean, or into everything that is wrong with them; answers into messages.
 
+pub(crate) mod attributes;
+pub(crate) mod contacts;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use safeconduct_identity_domain::assertion::MAX_PRESENTERS;
 use safeconduct_identity_domain::contact::{Attribute, Contact, ContactKind, Identifier, Identity};
+use safeconduct_identity_domain::token;
 use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::identity::v1 as pb;
 use safeconduct_types::{CallerName, Provenance, Refusal, SecretText, Timestamp, Violation, WorkspaceId};
 
 use crate::issue::Issued;
-
-/// Most bytes of a token.
-const MAX_JWT: usize = 8192;
 
 #[derive(Debug)]
 pub(crate) struct StartSession {
@@ -29,12 +30,14 @@ pub(crate) struct VerifyIdentity {
     pub(crate) proof: Proof,
     pub(crate) presenters: Presenters,
     pub(crate) states_device: bool,
+    /// Where the person's device is, as far as the caller says.
+    pub(crate) network: Option<IpAddr>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Proof {
     UserHash { claimed: Identity, hash: SecretText },
-    Jwt,
+    Token(SecretText),
 }
 
 /// Who may present the assertion, as asked; nobody named means the caller itself.
@@ -88,13 +91,13 @@ impl Violations {
         match proof {
             Some(pb::verify_identity_request::Proof::UserHash(proof)) => self.user_hash(proof),
             Some(pb::verify_identity_request::Proof::Jwt(jwt)) => {
-                if jwt.is_empty() || jwt.len() > MAX_JWT {
+                if jwt.is_empty() || jwt.len() > token::MAX_LEN {
                     self.add("jwt", "must be a compact token of at most 8192 bytes");
                 }
-                Some(Proof::Jwt)
+                Some(Proof::Token(SecretText::new(jwt)))
             }
             None => {
-                self.add("proof", "is required; send `user_hash`");
+                self.add("proof", "is required; send `user_hash` or `jwt`");
                 None
             }
         }
@@ -145,6 +148,7 @@ pub(crate) fn verify_identity(request: pb::VerifyIdentityRequest) -> Result<Veri
     let workspace = wrong.workspace(&request.workspace_id);
     let presenters = wrong.presenters(&request.presenters);
     let states_device = wrong.device(request.client_context.as_ref());
+    let network = request.client_context.as_ref().and_then(|context| context.ip_address.parse().ok());
     let proof = wrong.proof(request.proof);
     let session_assertion = (!request.session_assertion.is_empty()).then(|| SecretText::new(request.session_assertion));
     wrong.none(workspace.zip(proof).map(|(workspace, proof)| VerifyIdentity {
@@ -153,6 +157,7 @@ pub(crate) fn verify_identity(request: pb::VerifyIdentityRequest) -> Result<Veri
         proof,
         presenters,
         states_device,
+        network,
     }))
 }
 
@@ -166,8 +171,8 @@ pub(crate) fn session_started(issued: Issued) -> pb::StartSessionResponse {
 
 pub(crate) fn identity_verified(issued: Issued) -> pb::VerifyIdentityResponse {
     pb::VerifyIdentityResponse {
+        contact: Some(contact(&issued)),
         assertion: issued.assertion,
-        contact: Some(contact(&issued.contact)),
         expire_time: Some(timestamp(issued.validity.expires())),
         proof_expire_time: Some(timestamp(issued.validity.proof_expires())),
         session_id: issued.session.id().as_str().to_owned(),
@@ -179,27 +184,42 @@ pub(crate) fn jwks(json: &str, max_age: Duration) -> pb::GetJwksResponse {
     pb::GetJwksResponse { jwks_json: json.to_owned(), max_age: Some(prost_types::Duration { seconds, nanos: 0 }) }
 }
 
-/// The contact as this proof shows it. There are no records of contacts yet, so there are no times of one.
-fn contact(contact: &Contact) -> pb::Contact {
-    let user_id = contact.attributes.get(Identifier::UserId.as_str()).and_then(|one| one.value.as_str());
+pub(crate) fn assertion_renewed(issued: Issued) -> pb::RenewAssertionResponse {
+    let pb::VerifyIdentityResponse { assertion, contact, expire_time, proof_expire_time, session_id } =
+        identity_verified(issued);
+    pb::RenewAssertionResponse { assertion, contact, expire_time, proof_expire_time, session_id }
+}
+
+pub(crate) fn assertion_issued(issued: Issued) -> pb::IssueAssertionResponse {
+    let pb::VerifyIdentityResponse { assertion, contact, expire_time, proof_expire_time, session_id } =
+        identity_verified(issued);
+    pb::IssueAssertionResponse { assertion, contact, expire_time, proof_expire_time, session_id }
+}
+
+/// The contact as its assertion shows it: with the attributes that travel in it.
+fn contact(issued: &Issued) -> pb::Contact {
+    let Contact { id, kind: of_kind, attributes, .. } = &issued.contact;
+    let user_id = attributes.get(Identifier::UserId.as_str()).and_then(|one| one.value.as_str());
+    // What is not declared is the identifier, which names the contact; nothing changes it.
+    let is_protected = |name: &str| issued.policy.get(name).is_none_or(|rule| rule.protected);
+    let record = issued.record.as_ref();
     pb::Contact {
-        contact_id: contact.id.as_str().to_owned(),
-        kind: kind(contact.kind).into(),
+        contact_id: id.as_str().to_owned(),
+        kind: kind(*of_kind).into(),
         user_id: user_id.unwrap_or_default().to_owned(),
-        attributes: contact.attributes.iter().map(|(name, one)| (name.clone(), attribute(one))).collect(),
-        create_time: None,
-        update_time: None,
+        attributes: attributes.iter().map(|(name, one)| (name.clone(), attribute(one, is_protected(name)))).collect(),
+        create_time: record.map(|record| timestamp(record.created)),
+        update_time: record.map(|record| timestamp(record.updated)),
         blocked: false,
     }
 }
 
-fn attribute(attribute: &Attribute) -> pb::Attribute {
+fn attribute(attribute: &Attribute, protected: bool) -> pb::Attribute {
     pb::Attribute {
         value_json: attribute.value.to_string(),
         provenance: provenance(attribute.provenance).into(),
         prove_time: Some(timestamp(attribute.proof_time)),
-        // The identifier names the contact; nothing changes it.
-        protected: true,
+        protected,
     }
 }
 

@@ -1,114 +1,200 @@
 //! The otp service: proves that a lead controls an address.
 //!
-//! In this version it proves nothing: every call of `safeconduct.otp.v1` answers `UNIMPLEMENTED`, and no code is
-//! made, stored or sent. What stands is the contract and the place where the service is mounted, so that callers can
-//! be built against both.
+//! Owns: the RPCs of `safeconduct.otp.v1`, the records of verifications, the outbox and the delivery of messages. The
+//! rules (what a challenge may become, how a code is derived, what is one address, how much of everything) are in
+//! `otp-domain`; here they are given keys, time, chance, a store and admission's counters. What is proven is said by
+//! identity ([`IdentityPort`]). Refuses to own: contacts (nobody is looked up here), workspace files, key files,
+//! listeners. `README.md` says what is guaranteed, with the arithmetic.
+//!
+//! # Threat model
+//!
+//! Sessions cost an attacker nothing, addresses are known or guessed, requests come by the thousand at once. So: a code
+//! is bound to the session that asked for it, and the assertion of that session is needed to try it; a guess is written
+//! before its verdict is told; guesses at an address are counted over all sessions and networks, and messages, too;
+//! what is counted falls on who asks first; and no counter can be used up against the owner of an address for good.
+//! Nothing is looked up, so nothing can be enumerated. An agent (role agent) neither asks for codes nor sees them.
+//!
+//! Not held here: who reads the mailbox or the phone; a caller of role messenger that lies about the device's address.
 
-use safeconduct_proto::otp::v1 as pb;
-use safeconduct_proto::otp::v1::otp_service_server::{OtpService, OtpServiceServer};
-use safeconduct_service::caller::caller;
-use safeconduct_service::status::to_status;
-use safeconduct_types::{Reason, Refusal};
-use tonic::{Request, Response, Status};
-
-/// Otp, reached by gRPC.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OtpGrpc;
-
-/// The service to be mounted. Its limits and layers are the listener's matter.
-pub fn server() -> OtpServiceServer<OtpGrpc> {
-    OtpServiceServer::new(OtpGrpc)
-}
-
-fn not_yet<T, R>(request: &Request<T>) -> Result<Response<R>, Status> {
-    caller(request)?;
-    let detail = "this version proves no addresses; a contact can be verified by user hash (VerifyIdentity)";
-    Err(to_status(&Refusal::new(Reason::Unimplemented, detail)))
-}
-
-#[tonic::async_trait]
-impl OtpService for OtpGrpc {
-    async fn start_verification(
-        &self,
-        request: Request<pb::StartVerificationRequest>,
-    ) -> Result<Response<pb::StartVerificationResponse>, Status> {
-        not_yet(&request)
-    }
-
-    async fn resend_code(
-        &self,
-        request: Request<pb::ResendCodeRequest>,
-    ) -> Result<Response<pb::ResendCodeResponse>, Status> {
-        not_yet(&request)
-    }
-
-    async fn check_verification(
-        &self,
-        request: Request<pb::CheckVerificationRequest>,
-    ) -> Result<Response<pb::CheckVerificationResponse>, Status> {
-        not_yet(&request)
-    }
-
-    async fn cancel_verification(
-        &self,
-        request: Request<pb::CancelVerificationRequest>,
-    ) -> Result<Response<pb::CancelVerificationResponse>, Status> {
-        not_yet(&request)
-    }
-
-    async fn get_verification(
-        &self,
-        request: Request<pb::GetVerificationRequest>,
-    ) -> Result<Response<pb::GetVerificationResponse>, Status> {
-        not_yet(&request)
-    }
-}
+mod check;
+pub mod delivery;
+mod grpc;
+mod holder;
+mod identity;
+mod look;
+pub mod outbox;
+mod resend;
+mod spend;
+mod start;
+mod verifications;
+mod wire;
+mod workspaces;
 
 #[cfg(test)]
-mod tests {
-    use safeconduct_service::caller::Authenticator;
-    use safeconduct_service::config::{Config, LoadOptions};
-    use safeconduct_service::status::refusal_in;
-    use safeconduct_types::{ManualClock, Timestamp};
+mod tests;
 
-    use super::*;
+use std::fmt;
+use std::sync::Arc;
 
-    /// With the SHA-256 of `token-of-messenger`.
-    const CALLERS: &str = r#"
-[[callers]]
-name = "messenger"
-roles = ["messenger"]
-workspaces = ["*"]
-token_sha256 = ["7bc44f4accc4ecedbaeef927e224a4515dbc8b34400f0b2f8fcbd383d94692a6"]
-"#;
+use safeconduct_admission_client::{Admission, Mirror};
+use safeconduct_identity_domain::assertion::{JwkSet, Seal, VerifiedContact};
+use safeconduct_otp_domain::budget::Namer;
+use safeconduct_otp_domain::challenge::Challenge;
+use safeconduct_otp_domain::code::{CodeKey, CodeKeys};
+use safeconduct_service::jwks_cache::JwksCache;
+use safeconduct_service::keyring::{Key, Keyring, KeyringError, Purpose, Sealer};
+use safeconduct_store::{Records, StoreKeyer};
+use safeconduct_telemetry::{ContactHasher as TraceHasher, field};
+use safeconduct_types::{Clock, Random, Refusal};
 
-    fn reason<T>(answer: Result<Response<T>, Status>) -> Option<Reason> {
-        answer.err().as_ref().and_then(refusal_in).map(|refusal| refusal.reason())
+pub use grpc::{OtpGrpc, server};
+pub use identity::{GrpcIdentity, IdentityPort, Issued, Proven};
+pub use verifications::Verifications;
+pub use workspaces::WorkspaceDirectory;
+
+use outbox::{Message, Outbox};
+
+/// What the operator decides about assertions, the same in all processes of the suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Who issues them (`iss`).
+    pub issuer: String,
+    /// For whom they are (`aud`).
+    pub audience: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { issuer: "safeconduct".to_owned(), audience: "safeconduct".to_owned() }
+    }
+}
+
+/// The keys of the service.
+pub struct Keys {
+    /// Derive codes (purpose `code-derivation`): old ones verify until their challenges have expired.
+    pub codes: Arc<CodeKeys>,
+    /// Names records (purpose `store-hashing`).
+    pub store: StoreKeyer,
+    /// Names counters (purpose `store-hashing`).
+    pub namer: Namer,
+    /// Seals records (purpose `record-sealing`).
+    pub sealer: Arc<Sealer>,
+    /// Names contacts in spans (purpose `trace-hashing`).
+    pub trace: TraceHasher,
+    /// Opens the attributes within assertions (purpose `claim-sealing`).
+    pub seal: Arc<dyn Seal>,
+}
+
+impl Keys {
+    /// Takes the service's keys out of its keyring. `random` makes the nonces of what is sealed; `seal` opens claims.
+    pub fn from_keyring(keyring: &Keyring, seal: Arc<dyn Seal>, random: Arc<dyn Random>) -> Result<Self, KeyringError> {
+        let secret = |purpose| keyring.primary(purpose).map(Key::secret);
+        let named = |key: &Key| (key.id().as_str().to_owned(), CodeKey::new(key.secret()));
+        let codes = CodeKeys::new(
+            named(keyring.primary(Purpose::CodeDerivation)?),
+            keyring.all(Purpose::CodeDerivation).map(named),
+        );
+        Ok(Self {
+            codes: Arc::new(codes),
+            store: StoreKeyer::new(secret(Purpose::StoreHashing)?),
+            namer: Namer::new(secret(Purpose::StoreHashing)?),
+            sealer: Arc::new(Sealer::new(keyring, Purpose::RecordSealing, random)?),
+            trace: TraceHasher::new(secret(Purpose::TraceHashing)?),
+            seal,
+        })
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("codes", &self.codes).finish_non_exhaustive()
+    }
+}
+
+/// What the service stands on.
+pub struct Ports {
+    /// Where verifications are kept.
+    pub records: Arc<dyn Records>,
+    /// What the workspaces say.
+    pub workspaces: Arc<dyn WorkspaceDirectory>,
+    /// What counts.
+    pub admission: Arc<dyn Admission>,
+    /// Which marks are in force.
+    pub mirror: Mirror,
+    /// Identity's public keys.
+    pub jwks: JwksCache<JwkSet>,
+    /// Who says what was proven.
+    pub identity: Arc<dyn IdentityPort>,
+    /// Where messages are put.
+    pub outbox: Arc<dyn Outbox>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+}
+
+/// The service, whatever it is reached by.
+pub struct Otp {
+    holders: holder::Holders,
+    verifications: Arc<Verifications>,
+    workspaces: Arc<dyn WorkspaceDirectory>,
+    admission: Arc<dyn Admission>,
+    identity: Arc<dyn IdentityPort>,
+    outbox: Arc<dyn Outbox>,
+    trace: TraceHasher,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for Otp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Otp").field("holders", &self.holders).finish_non_exhaustive()
+    }
+}
+
+impl Otp {
+    /// Puts the service together.
+    pub fn new(settings: &Settings, keys: Keys, ports: Ports) -> Arc<Self> {
+        let Keys { codes, store, namer, sealer, trace, seal } = keys;
+        let Ports { records, workspaces, admission, mirror, jwks, identity, outbox, clock, random } = ports;
+        let verifications = Verifications::new(verifications::Parts {
+            records,
+            keyer: store,
+            namer,
+            sealer,
+            codes,
+            workspaces: Arc::clone(&workspaces),
+            random: Arc::clone(&random),
+        });
+        let (issuer, audience) = (&settings.issuer, &settings.audience);
+        let holders = holder::Holders::new(jwks, seal, issuer, audience, mirror, Arc::clone(&clock));
+        Arc::new(Self { holders, verifications, workspaces, admission, identity, outbox, trace, clock, random })
     }
 
-    #[tokio::test]
-    async fn every_call_is_unimplemented_and_says_so_in_its_details() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let file = dir.path().join("safeconduct.toml");
-        std::fs::write(&file, CALLERS).unwrap();
-        let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
-        let known = Authenticator::new(&config, std::sync::Arc::new(ManualClock::at(Timestamp::default()))).unwrap();
-        let messenger = known.authenticate(None, Some("Bearer token-of-messenger"), Timestamp::default()).unwrap();
-        macro_rules! unimplemented {
-            ($($call:ident($request:ident)),*) => {$(
-                let mut request = Request::new(pb::$request::default());
-                request.extensions_mut().insert(std::sync::Arc::clone(&messenger));
-                assert_eq!(reason(OtpGrpc.$call(request).await), Some(Reason::Unimplemented), stringify!($call));
-                let nobody = OtpGrpc.$call(Request::new(pb::$request::default())).await;
-                assert_eq!(reason(nobody), Some(Reason::CallerUnauthenticated), stringify!($call));
-            )*};
-        }
-        unimplemented!(
-            start_verification(StartVerificationRequest),
-            resend_code(ResendCodeRequest),
-            check_verification(CheckVerificationRequest),
-            cancel_verification(CancelVerificationRequest),
-            get_verification(GetVerificationRequest)
-        );
+    /// The verifications, as whoever sends their messages sees them.
+    pub fn verifications(&self) -> &Arc<Verifications> {
+        &self.verifications
+    }
+
+    /// Tells the span whose call it is.
+    fn note(&self, held: &VerifiedContact) {
+        let span = tracing::Span::current();
+        span.record(field::WORKSPACE, held.workspace().as_str());
+        span.record(field::CONTACT, self.trace.hash(held.workspace(), held.contact().id.as_str()));
+    }
+
+    /// Puts the challenge's latest message where it will be sent from. May be repeated: what was sent is not sent again.
+    async fn send(&self, challenge: &Challenge) -> Result<(), Refusal> {
+        let facts = challenge.facts();
+        let message = Message {
+            workspace: facts.binding.workspace.clone(),
+            verification_id: facts.id.to_string(),
+            to: facts.binding.address.clone(),
+            locale: facts.locale.as_ref().map(ToString::to_string).unwrap_or_default(),
+            purpose: facts.binding.purpose.clone(),
+            expires: facts.expires,
+            send_number: facts.sends.into(),
+        };
+        self.outbox.enqueue(message).await
     }
 }

@@ -49,6 +49,9 @@ enum Command {
     /// Makes proofs for trying out: what a backend does with the workspace's secret.
     #[command(subcommand)]
     Sign(SignCommand),
+    /// Proves that a contact controls an address, by a code that is sent there.
+    #[command(subcommand)]
+    Otp(OtpCommand),
     /// Makes and changes the suite's key files.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -244,6 +247,24 @@ pub(crate) enum SignCommand {
         #[arg(long, value_name = "FILE")]
         secret_file: PathBuf,
     },
+    /// A token (JWT) of the workspace's secret of use jwt, as the customer's backend makes it.
+    Token {
+        /// The user id to prove.
+        #[arg(long)]
+        user_id: String,
+        /// The file with the workspace's secret.
+        #[arg(long, value_name = "FILE")]
+        secret_file: PathBuf,
+        /// HS256, HS384 or HS512, as the workspace says.
+        #[arg(long, default_value = "HS256")]
+        alg: String,
+        /// How long it holds, in seconds.
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        lifetime: u32,
+        /// Further claims, as a JSON object.
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        claims: String,
+    },
     /// An assertion: proves the user to identity and prints what it issues.
     Assertion {
         /// The workspace.
@@ -271,27 +292,115 @@ pub(crate) enum SignCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum OtpCommand {
+    /// Has a code sent, and prints the verification's id.
+    Start {
+        #[command(flatten)]
+        whom: OtpArgs,
+        /// The email address, or with `--channel sms` the phone number in E.164 form.
+        address: String,
+        /// How the code travels.
+        #[arg(long, value_enum, default_value = "email")]
+        channel: OtpChannel,
+        /// What it is for: one of the workspace's purposes.
+        #[arg(long)]
+        purpose: String,
+        /// The language of the message (BCP 47); none: the workspace's.
+        #[arg(long, default_value = "")]
+        locale: String,
+    },
+    /// Compares a code; prints the assertion in which the address is proven.
+    Check {
+        #[command(flatten)]
+        whom: OtpArgs,
+        /// The verification's id.
+        id: String,
+        /// The code that was sent.
+        code: String,
+    },
+    /// Has the same code sent again.
+    Resend {
+        #[command(flatten)]
+        whom: OtpArgs,
+        /// The verification's id.
+        id: String,
+    },
+    /// Shows where a verification stands.
+    Get {
+        #[command(flatten)]
+        whom: OtpArgs,
+        /// The verification's id.
+        id: String,
+    },
+    /// Ends a verification.
+    Cancel {
+        #[command(flatten)]
+        whom: OtpArgs,
+        /// The verification's id.
+        id: String,
+    },
+}
+
+/// How a code travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OtpChannel {
+    /// Email.
+    Email,
+    /// Text message.
+    Sms,
+}
+
+/// Where, and in which session.
+#[derive(Debug, Args)]
+pub(crate) struct OtpArgs {
+    /// Where the otp service listens.
+    #[arg(long = "server", value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    pub(crate) server: String,
+    /// A file with the bearer token of a caller of role messenger.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// A file with the session's assertion, which this caller may present.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) assertion_file: PathBuf,
+    /// CA certificates (PEM) that vouch for an https:// address.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Makes identity.keys, otp.keys, connector.keys and admission.keys, which go together.
-    Init(KeysDir),
-    /// Lists the keys: purpose, id, which is primary. Never the keys themselves.
+    Init {
+        #[command(flatten)]
+        dir: KeysDir,
+        /// Add to the files that are there the keys that an earlier version did not have, and replace none.
+        #[arg(long)]
+        missing: bool,
+    },
+    /// Lists the keys: purpose, id, what they do. Never the keys themselves.
     List(KeysDir),
-    /// Adds a new primary key of a purpose; the old ones still open and verify.
+    /// Adds a key that is known and makes nothing yet: the first step of a rotation.
+    Stage {
+        #[command(flatten)]
+        dir: KeysDir,
+        /// The purpose, as `list` shows it.
+        purpose: String,
+    },
+    /// Makes a staged key the primary one; the old ones still open and verify. Refused before it is known everywhere.
+    Promote(KeyArgs),
+    /// Stages a key, waits until processes that follow these files have it, and promotes it.
     Rotate {
         #[command(flatten)]
         dir: KeysDir,
         /// The purpose, as `list` shows it.
         purpose: String,
+        /// Also where others may cache the old keys for longer.
+        #[arg(long)]
+        force: bool,
     },
-    /// Removes a key that is not primary: what was sealed or signed with it opens no more.
-    Retire {
-        #[command(flatten)]
-        dir: KeysDir,
-        /// The purpose, as `list` shows it.
-        purpose: String,
-        /// The key's id.
-        id: String,
-    },
+    /// Removes a key that is not primary: what was sealed or signed with it opens no more. Refused while something that
+    /// it made can still count.
+    Retire(KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +408,23 @@ pub(crate) struct KeysDir {
     /// Where the key files are.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) output: Output,
+}
+
+/// One key.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    #[command(flatten)]
+    pub(crate) dir: KeysDir,
+    /// The purpose, as `list` shows it.
+    pub(crate) purpose: String,
+    /// The key's id.
+    pub(crate) id: String,
+    /// Do it although it is too early: what somebody holds may be refused.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl Cli {
@@ -312,7 +438,8 @@ impl Cli {
             Command::ReleaseKey(args) => command::release_key::run(&args),
             Command::Settle(args) => command::settle::run(&args),
             Command::Sign(what) => command::sign::run(what),
-            Command::Keys(what) => command::keys::run(what),
+            Command::Otp(what) => command::otp::run(what),
+            Command::Keys(what) => command::keys::run(&what),
             Command::Errors { reason } => command::errors::run(reason.as_deref()),
             Command::SampleShop { listen, ready_file } => command::sample_shop::run(listen, ready_file.as_deref()),
         }

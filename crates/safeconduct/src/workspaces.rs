@@ -1,5 +1,7 @@
 //! The workspaces' files, from disk to what the services take.
 
+mod otp;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -10,10 +12,15 @@ use std::sync::Arc;
 use safeconduct_connector_domain::diagnostic::{Diagnostics, Place, Severity};
 use safeconduct_connector_domain::load::{self, SourceFile};
 use safeconduct_connector_domain::workspace::Workspace;
+use safeconduct_egress::Target;
 use safeconduct_identity::WorkspaceDirectory;
+use safeconduct_identity_domain::attribute::AttributePolicy;
 use safeconduct_identity_domain::workspace::{IdentityPolicy, IdentitySpec};
+use safeconduct_otp_domain::policy::OtpPolicy;
 use safeconduct_service::secrets::Secrets;
 use safeconduct_types::{Secret, Violation, WorkspaceId};
+
+pub(crate) use otp::{OtpDirectory, routes as otp_routes};
 
 /// Deeper folders hold no definitions.
 const DEEPEST: usize = 8;
@@ -35,6 +42,8 @@ pub(crate) struct Found {
 pub(crate) struct Taken {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) identity: Option<Arc<IdentityPolicy>>,
+    pub(crate) attributes: Arc<AttributePolicy>,
+    pub(crate) otp: Option<Arc<OtpPolicy>>,
 }
 
 /// Reads the files at `paths` (directories: every `.yaml` and `.yml` in them). A path that is not there is the only
@@ -136,12 +145,16 @@ fn judge(sources: Vec<SourceFile>) -> Found {
         found.tell(&one.warnings);
         match one.result {
             Err(diagnostics) => found.tell(&diagnostics),
-            Ok(workspace) => match identity(&workspace, &mut found) {
-                Err(()) => {}
-                Ok(identity) => {
+            Ok(workspace) => match (
+                identity(&workspace, &mut found),
+                attributes(&workspace, &mut found),
+                otp::policy(&workspace, &mut found),
+            ) {
+                (Err(()), ..) | (_, Err(()), _) | (.., Err(())) => {}
+                (Ok(identity), Ok(attributes), Ok(otp)) => {
                     found.connectors +=
                         workspace.connectors.values().map(|family| family.versions.len()).sum::<usize>();
-                    found.workspaces.push(Taken { workspace: Arc::new(workspace), identity });
+                    found.workspaces.push(Taken { workspace: Arc::new(workspace), identity, attributes, otp });
                 }
             },
         }
@@ -162,16 +175,19 @@ impl Found {
     }
 
     fn wrong(&mut self, place: &Place, violation: &Violation) {
+        self.wrong_in("identity", place, violation);
+    }
+
+    fn wrong_in(&mut self, section: &str, place: &Place, violation: &Violation) {
         self.errors += 1;
         self.problems.push(format!(
-            "{place}: error[IDENTITY_INVALID]: spec.identity.{}: {}",
+            "{place}: error[IDENTITY_INVALID]: spec.{section}.{}: {}",
             violation.field, violation.description
         ));
     }
 }
 
-/// The workspace's rules of identity. What this version does not do yet refuses the workspace: nothing that somebody
-/// wrote down as a rule is passed over in silence.
+/// The workspace's rules of identity: nothing that somebody wrote down as a rule is passed over in silence.
 fn identity(workspace: &Workspace, found: &mut Found) -> Result<Option<Arc<IdentityPolicy>>, ()> {
     let Some(section) = &workspace.identity else { return Ok(None) };
     let spec: IdentitySpec = match serde_json::from_value(section.value.clone()) {
@@ -190,25 +206,28 @@ fn identity(workspace: &Workspace, found: &mut Found) -> Result<Option<Arc<Ident
             return Err(());
         }
     };
-    let mut missing = policy.not_yet_supported();
-    if policy.writes_need().is_some() {
-        missing.push(Violation::new(
-            "writes_need",
-            "is not enforced yet; leave it out, and mind that a user hash never expires",
-        ));
+    if let Some(jwks) = policy.tokens().jwks()
+        && let Err(error) = Target::parse(&jwks.url, jwks.insecure_http)
+    {
+        found.wrong(&section.place, &Violation::new("tokens.jwks.url", error.to_string()));
+        return Err(());
     }
-    for violation in &missing {
-        found.errors += 1;
-        found.problems.push(format!(
-            "{}: error[NOT_YET_SUPPORTED]: spec.identity.{}: {}",
-            section.place, violation.field, violation.description
-        ));
-    }
-    if missing.is_empty() { Ok(Some(Arc::new(policy))) } else { Err(()) }
+    Ok(Some(Arc::new(policy)))
+}
+
+/// What may be known of the workspace's contacts.
+fn attributes(workspace: &Workspace, found: &mut Found) -> Result<Arc<AttributePolicy>, ()> {
+    let Some(section) = &workspace.attributes else { return Ok(Arc::default()) };
+    AttributePolicy::parse(&section.value).map(Arc::new).map_err(|violations| {
+        for one in violations {
+            found.wrong_in("attributes", &section.place, &one);
+        }
+    })
 }
 
 /// What identity asks about workspaces.
 pub(crate) struct Directory {
+    attributes: BTreeMap<WorkspaceId, Arc<AttributePolicy>>,
     policies: BTreeMap<WorkspaceId, Arc<IdentityPolicy>>,
     secrets: Arc<Secrets>,
 }
@@ -225,13 +244,19 @@ impl Directory {
             .iter()
             .filter_map(|one| Some((one.workspace.id.clone(), Arc::clone(one.identity.as_ref()?))))
             .collect();
-        Self { policies, secrets }
+        let attributes =
+            taken.iter().map(|one| (one.workspace.id.clone(), Arc::clone(&one.attributes))).collect();
+        Self { attributes, policies, secrets }
     }
 }
 
 impl WorkspaceDirectory for Directory {
     fn identity_policy(&self, workspace: &WorkspaceId) -> Option<Arc<IdentityPolicy>> {
         self.policies.get(workspace).map(Arc::clone)
+    }
+
+    fn attribute_policy(&self, workspace: &WorkspaceId) -> Arc<AttributePolicy> {
+        self.attributes.get(workspace).map(Arc::clone).unwrap_or_default()
     }
 
     fn secret(&self, workspace: &WorkspaceId, name: &str) -> Option<Secret> {

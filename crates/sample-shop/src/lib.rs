@@ -7,6 +7,7 @@
 //! | call | what it does |
 //! |---|---|
 //! | `GET /v2/customers/{customer}/orders` | the customer's orders |
+//! | `GET /v2/orders?email={email}` | what was ordered with this address |
 //! | `GET /v2/orders/{order}` | one order, if the header `X-Customer` names its customer |
 //! | `POST /v2/orders/{order}/refunds` | refunds `{"amount": minor units, "note": text}`; `Idempotency-Key` is honoured |
 //! | `GET /v2/orders/{order}/parcel` | where the parcel is |

@@ -78,6 +78,12 @@ fn serve(shop: &Shop, parts: &http::request::Parts, path: &str, body: &[u8]) -> 
         (&Method::GET, ["v2", "customers", customer, "orders"]) => {
             json_answer(StatusCode::OK, &json!({"orders": Shop::orders(customer), "more": false}))
         }
+        (&Method::GET, ["v2", "orders"]) => {
+            let query = parts.uri.query().unwrap_or_default();
+            let email = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "email");
+            let orders = email.map(|(_, email)| Shop::orders_of(&email)).unwrap_or_default();
+            json_answer(StatusCode::OK, &json!({"orders": orders, "more": false}))
+        }
         (&Method::GET, ["v2", "orders", id]) => match own_order(id, header("x-customer")) {
             Some(order) => json_answer(StatusCode::OK, &json!({"order": Shop::render(id, order)})),
             None => unknown_order(),

@@ -11,6 +11,7 @@
 pub mod caller;
 pub mod channel;
 pub mod config;
+mod file_stamp;
 pub mod jwks_cache;
 pub mod keyring;
 pub mod layers;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -95,7 +95,12 @@ async fn answer(
     }
     let path = request.uri().path();
     if let Some(document) = documents.iter().find(|document| document.path == path) {
-        return Ok(body(StatusCode::OK, document.media_type, document.text.clone()));
+        let mut response = body(StatusCode::OK, document.media_type, (document.text)());
+        let keep = format!("public, max-age={}", document.max_age.as_secs());
+        if let Ok(keep) = http::HeaderValue::from_str(&keep) {
+            response.headers_mut().insert(CACHE_CONTROL, keep);
+        }
+        return Ok(response);
     }
     Ok(match path {
         "/livez" => text(StatusCode::OK, "alive\n"),

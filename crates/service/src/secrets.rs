@@ -6,24 +6,21 @@
 //! for `-`. A name cannot leave its workspace's folder: it has no separators, and a link that leads out is refused.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use safeconduct_types::{Clock, Secret, Timestamp, WorkspaceId};
+use safeconduct_types::{Clock, Secret, WorkspaceId};
+
+use crate::file_stamp::Stamp;
 
 /// What the variables that hold secrets begin with.
 pub const VARIABLE_PREFIX: &str = "SAFECONDUCT_SECRET_";
 
 /// How long a secret serves before its file is looked at again.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A file that changed so shortly before it was read may have changed once more without looking different: the times
-/// of a file system come in steps.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// The longest secret, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -73,37 +70,6 @@ struct Known {
     /// None: the secret is that of a variable.
     stamp: Option<Stamp>,
     secret: Secret,
-}
-
-/// Tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    /// Nobody can set this one back.
-    changed: (i64, i64),
-    settled: bool,
-}
-
-impl Stamp {
-    fn of(found: &Metadata, now: Timestamp) -> Self {
-        let changed = Timestamp::from_seconds(found.ctime());
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            len: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-            settled: now.since(changed) > SETTLED,
-        }
-    }
-
-    /// Whether a file that looks like `now` has still the content that was read when it looked like this.
-    fn holds(self, now: Self) -> bool {
-        self.settled && self == now
-    }
 }
 
 impl Secrets {
@@ -178,10 +144,10 @@ impl Secrets {
         let opened = File::open(&real).map_err(|_| unreadable())?;
         // Before it is read: what changes afterwards looks different at the next look.
         let stamp = Stamp::of(&opened.metadata().map_err(|_| unreadable())?, self.clock.now());
-        if stamp.len > LONGEST {
+        if stamp.len() > LONGEST {
             return Err(unusable("is longer than 64 KiB; that is no secret"));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(stamp.len).unwrap_or_default());
+        let mut bytes = Vec::with_capacity(usize::try_from(stamp.len()).unwrap_or_default());
         opened.take(LONGEST).read_to_end(&mut bytes).map_err(|_| unreadable())?;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
@@ -225,6 +191,8 @@ fn in_capitals(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use safeconduct_types::{ManualClock, SystemClock};
 
     use super::*;
@@ -304,20 +272,6 @@ mod tests {
         }
         clock.advance(LOOK_EVERY);
         assert_eq!(token(&secrets).as_deref(), Some("six"), "written over it");
-    }
-
-    #[test]
-    fn a_file_that_just_changed_is_not_trusted_to_look_different_after_the_next_change() {
-        let stamp = |seconds: i64, path: &Path| {
-            let found = fs::metadata(path).unwrap();
-            Stamp::of(&found, Timestamp::from_seconds(found.ctime() + seconds))
-        };
-        let folder = folder();
-        let file = folder.path().join("acme/api-token");
-        fs::write(&file, "one").unwrap();
-        let (early, late) = (stamp(1, &file), stamp(60, &file));
-        assert!(!early.holds(early) && !early.holds(late));
-        assert!(late.holds(late));
     }
 
     #[test]

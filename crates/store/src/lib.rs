@@ -58,6 +58,13 @@ pub trait Records: Send + Sync + Debug {
     /// what time it then was.
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError>;
 
+    /// As [`Records::read`], but what is found is as durable as after a commit before it is answered, whoever wrote it:
+    /// for answers that stand for something written. With [`Durability::Replicated`] it waits for replicas if there is
+    /// something to find, and fails while they do not keep up; elsewhere it is a plain read.
+    async fn read_firm(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
+        self.read(slot, keys).await
+    }
+
     /// Makes all of these changes (1 to [`MAX_RECORDS`], each of another record of `slot`), durably, if every
     /// record is as expected; else none. May be repeated with the same operation id when the answer was lost.
     async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError>;

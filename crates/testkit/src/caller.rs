@@ -10,6 +10,7 @@ use safeconduct_proto::connector::v1::connector_service_client::ConnectorService
 use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use safeconduct_proto::identity::v1 as identity;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
+use safeconduct_proto::otp::v1::otp_service_client::OtpServiceClient;
 use serde_json::Value;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -24,7 +25,12 @@ const TIME: Duration = Duration::from_secs(20);
 
 /// The user hash that the sample's backend makes for this id.
 pub fn user_hash(user_id: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, MESSENGER_SECRET.as_bytes());
+    user_hash_of(MESSENGER_SECRET, user_id)
+}
+
+/// The user hash that this secret makes for this id.
+pub fn user_hash_of(secret: &str, user_id: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     hex::encode(hmac::sign(&key, user_id.as_bytes()))
 }
 
@@ -69,6 +75,7 @@ pub struct Caller {
     identity: Authorized,
     connector: Authorized,
     admission: Authorized,
+    otp: Option<Authorized>,
 }
 
 /// What an agent asks to be executed.
@@ -150,12 +157,25 @@ impl Caller {
             let endpoint = Endpoint::from_shared(format!("http://{}", address(service)?))?;
             anyhow::Ok(InterceptedService::new(endpoint.connect_lazy(), Bearer(bearer.clone())))
         };
-        Ok(Self { identity: channel("identity")?, connector: channel("connector")?, admission: channel("admission")? })
+        let (identity, connector) = (channel("identity")?, channel("connector")?);
+        // Where a test has only some of the services, it calls only those.
+        Ok(Self { identity, connector, admission: channel("admission")?, otp: channel("otp").ok() })
     }
 
     /// A client of identity.
     pub fn identity(&self) -> IdentityServiceClient<Authorized> {
         IdentityServiceClient::new(self.identity.clone())
+    }
+
+    /// A client of otp.
+    ///
+    /// # Panics
+    /// If no process of the suite serves it.
+    pub fn otp(&self) -> OtpServiceClient<Authorized> {
+        match &self.otp {
+            Some(channel) => OtpServiceClient::new(channel.clone()),
+            None => panic!("no process of the suite serves otp"),
+        }
     }
 
     /// A client of connector.

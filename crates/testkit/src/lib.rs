@@ -11,6 +11,7 @@
 pub mod admission;
 mod binary;
 mod caller;
+mod mail;
 mod process;
 mod redis;
 mod redis_cluster;
@@ -22,7 +23,8 @@ mod suite;
 mod wait;
 
 pub use binary::safeconduct;
-pub use caller::{Ask, Authorized, Bearer, Caller, ShopUser, user_hash};
+pub use caller::{Ask, Authorized, Bearer, Caller, ShopUser, user_hash, user_hash_of};
+pub use mail::{HttpSink, Mail, MailSink};
 pub use process::{Output, Process, run};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;

@@ -37,10 +37,11 @@ pub(crate) const MESSENGER_SECRET: &str = "test-messenger-secret";
 
 const SETTINGS: &str = include_str!("../../safeconduct/sample/safeconduct.toml");
 
-const WORKSPACES: [(&str, &str); 3] = [
+const WORKSPACES: [(&str, &str); 4] = [
     ("workspace.yaml", include_str!("../../safeconduct/sample/workspaces/workspace.yaml")),
     ("orders.yaml", include_str!("../../safeconduct/sample/workspaces/orders.yaml")),
     ("refund-order.yaml", include_str!("../../safeconduct/sample/workspaces/refund-order.yaml")),
+    ("lead-orders.yaml", include_str!("../../safeconduct/sample/workspaces/lead-orders.yaml")),
 ];
 
 /// The sample's limits, and what stands instead where a test is about something else: as much as a test ever needs.
@@ -84,7 +85,7 @@ impl Site {
         }
         fs::write(site.settings(), settings)?;
         for (name, text) in WORKSPACES {
-            site.workspace_file(name, &text.replace(PLACEHOLDER, &format!("http://{shop}/")))?;
+            site.workspace_file(name, &Self::with_shop(text, shop))?;
         }
         for (name, from, to) in LOOSENED {
             site.edit(name, from, to)?;
@@ -93,6 +94,11 @@ impl Site {
         site.secret(WORKSPACE, "shop-token", safeconduct_sample_shop::TOKEN)?;
         private(&site.sister_token(), token::SISTER)?;
         Ok(site)
+    }
+
+    /// A text with the shop at `shop` in the place that the sample leaves for it.
+    pub(crate) fn with_shop(text: &str, shop: &str) -> String {
+        text.replace(PLACEHOLDER, &format!("http://{shop}/"))
     }
 
     /// The folder, for `--config`.

@@ -97,6 +97,12 @@ impl Options {
         self
     }
 
+    /// With this text instead of the sample's workspace file; the shop's address is written in.
+    #[must_use]
+    pub fn workspace(self, text: &str) -> Self {
+        self.file("workspace.yaml", text)
+    }
+
     /// With a file of workspaces.
     #[must_use]
     pub fn file(mut self, name: &str, text: &str) -> Self {
@@ -135,18 +141,35 @@ const SEPARATE: [&str; 4] = ["admission", "identity", "otp", "connector"];
 impl Suite {
     /// Starts everything and waits until it is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        Self::start_with(options, |_| Ok(())).await
+    }
+
+    /// The same, after `prepare` has changed the configuration.
+    pub async fn start_with(
+        options: Options,
+        prepare: impl FnOnce(&Site) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let servers = Servers::start(options.store).await?;
-        Self::start_on(options, servers).await
+        Self::start_prepared(options, servers, prepare).await
     }
 
     /// The same on these servers; `options.store` says what kind they are.
     pub async fn start_on(options: Options, servers: Servers) -> anyhow::Result<Self> {
+        Self::start_prepared(options, servers, |_| Ok(())).await
+    }
+
+    async fn start_prepared(
+        options: Options,
+        servers: Servers,
+        prepare: impl FnOnce(&Site) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let shop = Shop::start(folder.path()).await?;
         let config = Site::write(&folder.path().join("config"), shop.address())?;
         for (name, text) in &options.workspaces {
-            config.workspace_file(name, text)?;
+            config.workspace_file(name, &Site::with_shop(text, shop.address()))?;
         }
+        prepare(&config)?;
         let mut suite = Self { options, site: config, shop, servers, processes: BTreeMap::new(), folder };
         if suite.shares_keys() {
             let keys = suite.keys();
@@ -183,6 +206,17 @@ impl Suite {
     pub fn address(&self, service: &str) -> anyhow::Result<String> {
         let found = self.processes.values().find_map(|one| one.addresses.get(service));
         found.cloned().with_context(|| format!("no process of the suite serves {service}"))
+    }
+
+    /// Where a process serves something.
+    pub fn address_of(&self, process: &str, service: &str) -> anyhow::Result<String> {
+        let found = self.processes.get(process).and_then(|one| one.addresses.get(service));
+        found.cloned().with_context(|| format!("{process} does not serve {service}"))
+    }
+
+    /// The folder of a process's own data.
+    pub fn data(&self, process: &str) -> PathBuf {
+        self.folder.path().join("data").join(process)
     }
 
     /// A caller that shows this token; none if it is empty.
@@ -276,7 +310,8 @@ impl Suite {
         self.options.layout != Layout::All || self.options.store != Store::Embedded
     }
 
-    fn keys(&self) -> PathBuf {
+    /// The folder of the key files; one process on a new embedded store keeps its own elsewhere.
+    pub fn keys(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
@@ -288,7 +323,7 @@ impl Suite {
         }
         let mut command = command(&crate::safeconduct()?);
         command.args(["serve", service, "--config"]).arg(self.site.folder());
-        command.arg("--data-dir").arg(self.folder.path().join("data").join(name));
+        command.arg("--data-dir").arg(self.data(name));
         command.arg("--ready-file").arg(&ready).current_dir(self.folder.path());
         for service in ["IDENTITY", "OTP", "CONNECTOR", "ADMISSION", "OPERATIONS"] {
             command.env(format!("SAFECONDUCT_{service}__LISTEN"), "127.0.0.1:0");

@@ -7,6 +7,7 @@
 //! It refuses to own rules. A rule belongs to the domain crate of the service that applies it.
 
 mod clock;
+mod duration;
 mod id;
 mod mark;
 mod provenance;
@@ -16,6 +17,7 @@ mod refusal;
 mod secret;
 
 pub use clock::{Clock, Deadline, ManualClock, SystemClock, Timestamp};
+pub use duration::parse_duration;
 pub use id::{
     CallerName, ConnectorName, ContactId, ExecutionId, IdError, OperationId, SessionId, Version, WorkspaceId,
 };

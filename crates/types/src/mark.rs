@@ -110,7 +110,7 @@ pub struct Mark {
     pub reason: String,
     /// Who set it; at most 256 bytes.
     pub actor: String,
-    /// Rises with every change of any mark; 0 where it was met in the contact's own records, which are written first.
+    /// Rises with every change of any mark; 0 while only the contact's own records have it, which are written first.
     pub revision: u64,
     /// Lowest session epoch that is still good; 0 where epochs do not matter.
     pub min_epoch: u32,

@@ -1,6 +1,8 @@
 //! What a mirror knows, and how well it knows it: pure, time is an argument.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,15 +21,74 @@ pub(super) enum News {
     Reset,
     Set(Mark),
     Cleared(MarkKey),
+    /// A mark of a kind that this version does not know: it is taken to close this.
+    Unknown(MarkKey),
+    /// Something was told that cannot be read.
+    Unreadable,
     /// Everything up to this time, on the store's clock, has been told.
     Heartbeat(Timestamp),
 }
 
+/// A mark, found by its key. There can be hundreds of thousands, so none has its key twice.
+#[derive(Debug)]
+struct ByKey(Arc<Mark>);
+
+impl Borrow<MarkKey> for ByKey {
+    fn borrow(&self) -> &MarkKey {
+        &self.0.key
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+/// What is in force.
+#[derive(Debug, Default)]
+struct Marks {
+    known: HashSet<ByKey>,
+    /// What marks of unknown kinds are taken to close. That ends with the next full set.
+    unknown: HashSet<MarkKey>,
+    /// Something in force could not be read at all.
+    is_unreadable: bool,
+}
+
+impl Marks {
+    fn get(&self, check: &MarkCheck, store_now: Timestamp) -> Option<Arc<Mark>> {
+        let known = self.known.get(&check.key).map(|one| &one.0);
+        let met = known.filter(|mark| mark.in_force(store_now) && mark.is_met(check));
+        met.map(Arc::clone).or_else(|| self.unknown.get(&check.key).map(|key| Arc::new(stand_in(key.clone()))))
+    }
+}
+
+/// The mark that is met where one of an unknown kind closes the way.
+fn stand_in(key: MarkKey) -> Mark {
+    Mark {
+        key,
+        effective: Timestamp::from_millis(i64::MAX),
+        expires: None,
+        reason: String::new(),
+        actor: String::new(),
+        revision: 0,
+        min_epoch: 0,
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
-    marks: HashMap<MarkKey, Arc<Mark>>,
+    marks: Marks,
     /// A new set that is not yet complete. Until it is, the old one counts, as long as it is not too old.
-    coming: Option<HashMap<MarkKey, Arc<Mark>>>,
+    coming: Option<Marks>,
     /// When admission knew what is known here, and what time the store said it was.
     heard: Option<(Instant, Timestamp)>,
     /// How much later than the store said the last heartbeats came in, from an arbitrary start, in ms.
@@ -41,27 +102,41 @@ impl State {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.marks.len()
+        self.marks.known.len()
+    }
+
+    /// How long ago the last thing was heard.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.heard.map(|(at, _)| now.saturating_duration_since(at))
     }
 
     /// Takes in news at `now`; `start` is any fixed moment before. Whether somebody who waits should look again.
     pub(super) fn take_in(&mut self, news: News, start: Instant, now: Instant) -> bool {
         match news {
             News::Reset => {
-                self.coming = Some(HashMap::new());
+                self.coming = Some(Marks::default());
                 // Another replica of the store may have another clock.
                 self.lateness.clear();
                 false
             }
             News::Set(mark) => {
                 let is_new = self.coming.is_none();
-                let into = self.coming.as_mut().unwrap_or(&mut self.marks);
-                into.insert(mark.key.clone(), Arc::new(mark));
+                // Why, and by whom, is for people who ask admission; here it would only lie about.
+                let mark = Mark { reason: String::new(), actor: String::new(), ..mark };
+                self.latest().known.replace(ByKey(Arc::new(mark)));
                 is_new
             }
             News::Cleared(key) => {
-                self.coming.as_mut().unwrap_or(&mut self.marks).remove(&key);
+                self.latest().known.remove(&key);
                 false
+            }
+            News::Unknown(key) => {
+                self.latest().unknown.insert(key);
+                self.coming.is_none()
+            }
+            News::Unreadable => {
+                self.latest().is_unreadable = true;
+                self.coming.is_none()
             }
             News::Heartbeat(time) => {
                 let coming = self.coming.take();
@@ -73,6 +148,11 @@ impl State {
                 changed
             }
         }
+    }
+
+    /// What news is about: the new set, if one is coming.
+    fn latest(&mut self) -> &mut Marks {
+        self.coming.as_mut().unwrap_or(&mut self.marks)
     }
 
     /// When admission knew what a heartbeat of `time` says that comes in at `now`. The way takes at least as long as it
@@ -91,13 +171,11 @@ impl State {
 
     /// Whether one of the marks is met at `now`.
     pub(super) fn check(&self, checks: &[MarkCheck], now: Instant) -> MirrorAnswer {
-        let age = self.heard.map(|(at, _)| now.saturating_duration_since(at));
+        let is_known = self.age(now).is_some_and(|age| age <= LAGGING_AFTER) && !self.marks.is_unreadable;
         let store_now =
             self.heard.map_or(Timestamp::default(), |(at, time)| time.after(now.saturating_duration_since(at)));
-        let met = checks.iter().find_map(|check| {
-            self.marks.get(&check.key).filter(|mark| mark.in_force(store_now) && mark.is_met(check)).map(Arc::clone)
-        });
-        match (age.is_some_and(|age| age <= LAGGING_AFTER), met) {
+        let met = checks.iter().find_map(|check| self.marks.get(check, store_now));
+        match (is_known, met) {
             (true, Some(mark)) => MirrorAnswer::Met(mark),
             (true, None) => MirrorAnswer::Clear,
             (false, last_known) => MirrorAnswer::Lagging(last_known),
@@ -218,5 +296,35 @@ mod tests {
             waited += 1;
             assert!(waited <= SAMPLES, "within some seconds");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_taken_to_close_until_everything_is_heard_anew() {
+        let mut fixture = Fixture::new();
+        fixture.hear(News::Reset);
+        fixture.heartbeat();
+        assert!(fixture.hear(News::Unknown(key())), "wakes whoever waits");
+        assert!(matches!(fixture.check(), MirrorAnswer::Met(_)));
+        fixture.hear(News::Cleared(key()));
+        assert!(matches!(fixture.check(), MirrorAnswer::Met(_)), "that was another mark");
+        fixture.hear(News::Unreadable);
+        fixture.heartbeat();
+        assert!(matches!(fixture.check(), MirrorAnswer::Lagging(Some(_))));
+        fixture.hear(News::Reset);
+        fixture.hear(News::Unreadable);
+        fixture.heartbeat();
+        assert_eq!(fixture.check(), MirrorAnswer::Lagging(None), "it is in the new set, too");
+        fixture.hear(News::Reset);
+        fixture.heartbeat();
+        assert_eq!(fixture.check(), MirrorAnswer::Clear);
+    }
+
+    #[test]
+    fn what_people_wrote_is_not_kept() {
+        let mut fixture = Fixture::new();
+        fixture.hear(News::Reset);
+        fixture.hear(News::Set(Mark { reason: "Ada Byron called".into(), actor: "desk".into(), ..mark(None) }));
+        fixture.heartbeat();
+        assert_eq!(fixture.check(), MirrorAnswer::Met(Arc::new(mark(None))));
     }
 }

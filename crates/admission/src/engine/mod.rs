@@ -74,10 +74,12 @@ pub(crate) type Members = Vec<(i64, Bytes)>;
 #[async_trait]
 pub(crate) trait Engine: Send + Sync + Debug {
     /// Does the step, all or nothing. If a record remembers the operation, nothing is done again. A step that takes
-    /// from a cap must write a record; else it is [`StoreError::Invalid`].
+    /// from a cap must write a record; else it is [`StoreError::Invalid`]. Records that it answers with are as durable
+    /// as those of [`Engine::read`].
     async fn step(&self, slot: &Slot, step: Step) -> Result<Stepped, StoreError>;
 
-    /// These records (1 to 64) at one moment.
+    /// These records (1 to 64) at one moment. Those that are there are as durable as what was written by an answered
+    /// step, whoever wrote them: an answer may be made of them. That there is none is told at once.
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError>;
 
     /// What is used, taking nothing: `Done` with a reading for each meter, or `Outside`.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use safeconduct_admission_domain::meter::{Meter, Reading};
 use safeconduct_store::envelope::{self, LUA};
 use safeconduct_store::{
-    Arg, RecordKey, Records as _, RedisRecords, RedisStore, Reply, Script, Slot, Snapshot, StoreError, Use,
+    Arg, Expected, RecordKey, Records as _, RedisRecords, RedisStore, Reply, Script, Slot, Snapshot, StoreError, Use,
 };
 use safeconduct_types::Timestamp;
 
@@ -44,7 +44,10 @@ impl RedisEngine {
             return self.rates(slot, &step.meters, bounds).await;
         }
         let purpose = match need {
-            Need::Volatile => Use::Volatile,
+            Need::Volatile if step.changes.is_empty() => Use::Volatile,
+            // It may be answered with records; if it expects some, it says that they are there.
+            Need::Volatile if step.changes.iter().any(|change| change.expected != Expected::Absent) => Use::Firm,
+            Need::Volatile => Use::FirmIfAny,
             Need::Durable => Use::Write,
         };
         let words = Words::of(step);
@@ -142,7 +145,7 @@ impl Engine for RedisEngine {
     }
 
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        self.records.read(slot, keys).await
+        self.records.read_firm(slot, keys).await
     }
 
     async fn index(

@@ -53,6 +53,14 @@ impl Blob {
         self.number(span.us, 7).number(span.frac, 3)
     }
 
+    fn when(&mut self, when: When) -> &mut Self {
+        let (relative, millis) = match when {
+            When::At(millis) => (0, millis),
+            When::Now(plus) => (1, plus),
+        };
+        self.number(relative, 1).number(millis, 8)
+    }
+
     fn meter(&mut self, counter: usize, meter: &Meter) {
         let kind = match meter {
             Meter::Rate(_) => 1,
@@ -110,22 +118,26 @@ impl<'a> Words<'a> {
         }
         let counters = keys.len() - changes;
         let mut tail: Vec<Cow<'a, [u8]>> = step.changes.iter().flat_map(words).collect();
-        for change in &step.index {
+        let mut indexes = 0;
+        let mut index = fewest(&step.index).into_iter().peekable();
+        while let Some(change) = index.next() {
             let (what, key, when, member) = match change {
                 IndexOp::Add { key, score, member } => (1, key, *score, Some(member)),
                 IndexOp::Remove { key, member } => (2, key, When::At(0), Some(member)),
                 IndexOp::Trim { key, below } => (3, key, *below, None),
                 IndexOp::Expire { key, at } => (4, key, *at, None),
             };
-            let (relative, millis) = match when {
-                When::At(millis) => (0, millis),
-                When::Now(plus) => (1, plus),
-            };
-            let index = numbered(&mut keys, changes + counters, key);
-            meters.number(what, 1).count(index, 2).number(relative, 1).number(millis, 8);
+            indexes += 1;
+            let second = if what == 1 { index.next_if(|next| adds_to(next, key)) } else { None };
+            let number = numbered(&mut keys, changes + counters, key);
+            meters.number(if second.is_some() { 5 } else { what }, 1).count(number, 2).when(when);
             tail.extend(member.map(|member| Cow::Borrowed(member.as_slice())));
+            if let Some(IndexOp::Add { score, member, .. }) = second {
+                meters.when(*score);
+                tail.push(Cow::Borrowed(member.as_slice()));
+            }
         }
-        let counts = [changes, counters, step.meters.len(), step.index.len()];
+        let counts = [changes, counters, step.meters.len(), indexes];
         Self { keys, counts, operation: step.operation.as_bytes(), meters, tail }
     }
 
@@ -146,6 +158,39 @@ impl<'a> Words<'a> {
         args.extend(self.tail.iter().map(|word| Arg::Bytes(word)));
         args
     }
+}
+
+/// The same operations in an order that takes fewer commands. An earlier end of an index gives way to a later one. What
+/// is trimmed away is older than now and what is added is not, so that it does not matter which comes first.
+fn fewest(index: &[IndexOp<RecordKey>]) -> Vec<&IndexOp<RecordKey>> {
+    let rank = |one: &IndexOp<RecordKey>| match one {
+        IndexOp::Trim { below: When::Now(..0), .. } => Some(0),
+        IndexOp::Add { score: When::Now(0..), .. } => Some(1),
+        IndexOp::Expire { .. } => Some(2),
+        IndexOp::Trim { .. } | IndexOp::Add { .. } | IndexOp::Remove { .. } => None,
+    };
+    let mut all: Vec<_> = index.iter().collect();
+    let one_index = all.windows(2).all(|two| matches!(two, [one, other] if key_of(one) == key_of(other)));
+    if one_index && all.iter().all(|one| rank(one).is_some()) {
+        all.sort_by_key(|one| rank(one));
+        let ends = all.iter().filter(|one| matches!(one, IndexOp::Expire { .. })).count();
+        let last = all.len().saturating_sub(1);
+        all.drain(last.saturating_sub(ends.saturating_sub(1))..last);
+    }
+    all
+}
+
+const fn key_of(one: &IndexOp<RecordKey>) -> &RecordKey {
+    match one {
+        IndexOp::Add { key, .. }
+        | IndexOp::Remove { key, .. }
+        | IndexOp::Trim { key, .. }
+        | IndexOp::Expire { key, .. } => key,
+    }
+}
+
+fn adds_to(one: &IndexOp<RecordKey>, key: &RecordKey) -> bool {
+    matches!(one, IndexOp::Add { .. }) && key_of(one) == key
 }
 
 /// The number of this key among those from `first` on, from 1; it is added if it is not among them.
@@ -213,5 +258,55 @@ impl Answer {
     /// Nothing more is to come.
     pub(super) fn end(self) -> Result<(), StoreError> {
         if self.is_over() { Ok(()) } else { Err(Reply::strange()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_store::StoreKeyer;
+    use safeconduct_types::Secret;
+
+    use super::*;
+
+    fn key(name: &str) -> RecordKey {
+        let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
+        let slot = keyer.slot(&[]);
+        keyer.key(&slot, "list", &[name.as_bytes()])
+    }
+
+    fn add(name: &str, score: When, member: &[u8]) -> IndexOp<RecordKey> {
+        IndexOp::Add { key: key(name), score, member: member.to_vec() }
+    }
+
+    fn ends(name: &str, plus: i64) -> IndexOp<RecordKey> {
+        IndexOp::Expire { key: key(name), at: When::Now(plus) }
+    }
+
+    fn trim(name: &str, below: When) -> IndexOp<RecordKey> {
+        IndexOp::Trim { key: key(name), below }
+    }
+
+    #[test]
+    fn operations_on_one_list_take_the_fewest_commands() {
+        let (one, two) = (add("a", When::Now(9), b"1"), add("a", When::Now(0), b"2"));
+        let all = [one.clone(), ends("a", 9), trim("a", When::Now(-5)), two.clone(), ends("a", 7)];
+        assert_eq!(fewest(&all), [&trim("a", When::Now(-5)), &one, &two, &ends("a", 7)]);
+        assert_eq!(fewest(&[one.clone()]), [&one]);
+        assert_eq!(fewest(&[]), [] as [&IndexOp<RecordKey>; 0]);
+    }
+
+    #[test]
+    fn operations_whose_order_matters_keep_it() {
+        let (one, other) = (add("a", When::Now(9), b"1"), add("b", When::Now(9), b"1"));
+        let remove = IndexOp::Remove { key: key("a"), member: b"1".to_vec() };
+        for all in [
+            vec![ends("a", 9), one.clone(), other],
+            vec![ends("a", 9), one.clone(), remove],
+            vec![ends("a", 9), add("a", When::At(3), b"1")],
+            vec![one.clone(), trim("a", When::Now(10))],
+            vec![ends("a", 9), add("a", When::Now(-1), b"1"), trim("a", When::Now(-1))],
+        ] {
+            assert_eq!(fewest(&all), all.iter().collect::<Vec<_>>());
+        }
     }
 }

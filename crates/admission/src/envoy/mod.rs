@@ -16,7 +16,9 @@
 //! Without the store nothing is decided: the call fails with `STORE_UNAVAILABLE`, and the gateway's own
 //! `failure_mode_deny` says what that means.
 //!
-//! Who may ask: callers of role gateway. What they send is trusted no further than to name a counter.
+//! Who may ask: callers of role gateway. What they send is trusted no further than to name a counter; but any of them
+//! may name any domain, and so use up what another gateway counts. Gateways that don't trust each other need an
+//! admission, or at least a store, of their own.
 
 mod decide;
 mod files;

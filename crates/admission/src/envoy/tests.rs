@@ -6,13 +6,18 @@ use safeconduct_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescri
 use safeconduct_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
 use safeconduct_proto::envoy::service::ratelimit::v3::RateLimitRequest;
 use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus};
+use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use safeconduct_proto::envoy::r#type::v3::RateLimitUnit;
 use safeconduct_service::config::{EnvoyConfig, GatewayHeaders};
+use safeconduct_service::status::refusal_in;
 use safeconduct_types::Reason;
 use tempfile::TempDir;
+use tonic::Request;
+use tonic::service::Routes;
 
 use super::Gateway;
-use crate::tests::fixture::Fixture;
+use crate::tests::faulty::Fault;
+use crate::tests::fixture::{AGENT_TOKEN, Fixture, GATEWAY_TOKEN, layers};
 
 const LIMITS: &str = "
 domain: shop
@@ -40,7 +45,10 @@ struct Front {
 
 impl Front {
     async fn new() -> Self {
-        let fixture = Fixture::new().await;
+        Self::over(Fixture::new().await)
+    }
+
+    fn over(fixture: Fixture) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("limits.yaml");
         std::fs::write(&path, LIMITS).unwrap();
@@ -239,4 +247,31 @@ async fn new_files_count_on_and_broken_ones_change_nothing() {
     let mut metrics = String::new();
     front.gateway.metrics(&mut metrics);
     assert!(metrics.contains("limit=\"user\",result=\"ok\"} 5\n"), "counters go on: {metrics}");
+}
+
+#[tokio::test]
+async fn a_gateway_hears_that_the_store_is_gone_and_others_hear_nothing() {
+    let (fixture, faulty) = Fixture::faulty().await;
+    let front = Front::over(fixture);
+    let mut client = RateLimitServiceClient::new(layers(&front.fixture.clock, Routes::new(front.gateway.server())));
+    let ask = |token: &str| {
+        let mut asked = Request::new(request(&[&[("user", "ada")]]));
+        asked.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        asked
+    };
+    let passed = client.should_rate_limit(ask(GATEWAY_TOKEN)).await.unwrap().into_inner();
+    assert_eq!(passed.overall_code(), Code::Ok);
+    faulty.at(1, Fault::CrashBefore);
+    for _ in 0..2 {
+        let gone = client.should_rate_limit(ask(GATEWAY_TOKEN)).await.unwrap_err();
+        assert_eq!(gone.code(), tonic::Code::Unavailable);
+        let refusal = refusal_in(&gone).unwrap();
+        assert_eq!(refusal.reason(), Reason::StoreUnavailable);
+        assert!(refusal.retry_after().is_some());
+    }
+    faulty.revive();
+    let passed = client.should_rate_limit(ask(GATEWAY_TOKEN)).await.unwrap().into_inner();
+    assert_eq!(passed.statuses[0].limit_remaining, 2, "what was refused took nothing");
+    let agent = client.should_rate_limit(ask(AGENT_TOKEN)).await.unwrap_err();
+    assert_eq!(refusal_in(&agent).map(|refusal| refusal.reason()), Some(Reason::CallerNotAllowed));
 }

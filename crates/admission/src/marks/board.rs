@@ -12,6 +12,8 @@ use std::sync::Arc;
 use safeconduct_admission_domain::mark::{Mark, MarkCheck, MarkKey, is_met};
 use safeconduct_types::{OperationId, Timestamp};
 
+use super::budget::Class;
+
 /// How many of the last changes are remembered: by their operations, and as traces of what was cleared.
 pub(super) const REMEMBERED: usize = 1024;
 
@@ -88,6 +90,8 @@ pub(super) struct Board {
     floor: Place,
     /// Rises with each new history.
     history: u64,
+    /// How many there are of each class.
+    counts: BTreeMap<Class, usize>,
 }
 
 impl Board {
@@ -129,6 +133,16 @@ impl Board {
         self.history
     }
 
+    /// How many of a class are in force at `now`.
+    pub(super) fn count(&self, class: Class, now: Timestamp) -> usize {
+        let is_over = |(_, place): &&(Timestamp, Place)| match self.order.get(place) {
+            Some(Change::Set(mark)) => Class::of(mark) == class,
+            Some(Change::Cleared(_)) | None => false,
+        };
+        let over = self.ends.iter().take_while(|(end, _)| *end <= now).filter(is_over).count();
+        self.counts.get(&class).copied().unwrap_or_default().saturating_sub(over)
+    }
+
     pub(super) fn get(&self, key: &MarkKey) -> Option<&Arc<Mark>> {
         match self.order.get(self.held.get(key)?) {
             Some(Change::Set(mark)) => Some(mark),
@@ -149,18 +163,19 @@ impl Board {
     /// Takes in a change of the store. Changes come in order; one that was seen already changes nothing.
     pub(super) fn apply(&mut self, entry: Entry) {
         let revision = entry.revision;
+        if revision <= self.revision {
+            return;
+        }
         if self.held.get(entry.change.key()).is_none_or(|place| place.revision < revision) {
             match &entry.change {
                 Change::Set(mark) => self.put(revision, Arc::clone(mark)),
                 Change::Cleared(key) => self.take_down(Arc::clone(key), Place::after(revision)),
             }
         }
-        if revision > self.revision {
-            (self.revision, self.stamp) = (revision, Some(entry.operation));
-            self.recent.push_back(entry);
-            if self.recent.len() > REMEMBERED {
-                self.recent.pop_front();
-            }
+        (self.revision, self.stamp) = (revision, Some(entry.operation));
+        self.recent.push_back(entry);
+        if self.recent.len() > REMEMBERED {
+            self.recent.pop_front();
         }
     }
 
@@ -200,7 +215,12 @@ impl Board {
         if cursor.history != self.history || (cursor.at < self.floor && cursor.floor < self.floor) {
             return Page::Lost;
         }
-        let rest = self.order.range((Bound::Excluded(cursor.at), Bound::Unbounded));
+        // What was read from the store before the changes that precede it waits for them.
+        let known = Place { revision: self.revision, expiry: u32::MAX };
+        if cursor.at >= known {
+            return Page::Changes(Vec::new());
+        }
+        let rest = self.order.range((Bound::Excluded(cursor.at), Bound::Included(known)));
         Page::Changes(rest.take(most).map(|(place, change)| (*place, change.clone())).collect())
     }
 
@@ -211,6 +231,7 @@ impl Board {
             self.ends.insert((end, place));
         }
         self.held.insert(mark.key.clone(), place);
+        *self.counts.entry(Class::of(&mark)).or_default() += 1;
         self.order.insert(place, Change::Set(mark));
     }
 
@@ -233,10 +254,13 @@ impl Board {
     /// Whether there was one.
     fn forget(&mut self, key: &MarkKey) -> bool {
         let Some(place) = self.held.remove(key) else { return false };
-        if let Some(Change::Set(old)) = self.order.remove(&place)
-            && let Some(end) = old.expires
-        {
-            self.ends.remove(&(end, place));
+        if let Some(Change::Set(old)) = self.order.remove(&place) {
+            if let Some(end) = old.expires {
+                self.ends.remove(&(end, place));
+            }
+            if let Some(count) = self.counts.get_mut(&Class::of(&old)) {
+                *count = count.saturating_sub(1);
+            }
         }
         true
     }
@@ -397,5 +421,38 @@ mod tests {
         board.apply(clear(1, 2));
         assert_eq!(board.done(op(1)), Some(&set(1, 1, None)));
         assert_eq!(board.done(op(3)), None);
+    }
+
+    #[test]
+    fn a_watcher_misses_nothing_that_changed_while_the_marks_were_read() {
+        // The head was read at 10; then 11 was written to a bucket that had been read, and 12 to one that had not.
+        let mut board = Board::load(vec![mark(2, 12, None)], vec![], (10, Some(op(10))), 2);
+        let mut cursor = board.begin();
+        let mut seen = Vec::new();
+        let mut look = |board: &Board| {
+            for (place, change) in changes(board, cursor) {
+                cursor.at = place;
+                seen.push(change.key().clone());
+            }
+            seen.clone()
+        };
+        look(&board);
+        board.apply(set(1, 11, None));
+        look(&board);
+        board.apply(set(2, 12, None));
+        assert_eq!(look(&board), [key(1), key(2)]);
+    }
+
+    #[test]
+    fn what_has_expired_does_not_count_even_before_it_is_taken_down() {
+        let mut board = Board::load(Vec::new(), Vec::new(), (0, None), 1);
+        for (n, end) in [(1, Some(5)), (2, Some(9)), (3, None)] {
+            board.apply(set(n, n.into(), end));
+        }
+        let count = |board: &Board, now| board.count(Class::Kept, Timestamp::from_millis(now));
+        assert_eq!([count(&board, 4), count(&board, 5), count(&board, 9)], [3, 2, 1]);
+        board.expire(Timestamp::from_millis(5));
+        board.apply(clear(3, 4));
+        assert_eq!([count(&board, 5), count(&board, 9)], [1, 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! How marks lie in the store: one slot for the whole deployment.
 //!
-//! - `head`: the revision, the operation of the last change, how many marks there are.
+//! - `head`: the revision, the operation of the last change, the format of all this.
 //! - `log`: a ring of pages with the last changes, so that a look reads only what is new.
 //! - `marks`: all marks, spread over buckets by the hash of their keys, so that a change rewrites a small part.
 //!
@@ -21,19 +21,27 @@ const PAGE: u64 = 64;
 /// Pages of the log; with the head they fit one read.
 pub(super) const PAGES: u64 = 16;
 /// Buckets of marks.
-pub(super) const BUCKETS: usize = 256;
+pub(super) const BUCKETS: u16 = 4096;
 /// Buckets in one read: at the most marks that are kept, some megabytes.
-pub(super) const BUCKETS_AT_ONCE: usize = 16;
+pub(super) const BUCKETS_AT_ONCE: u16 = 64;
+/// The format of the records. Whoever finds another one reads nothing.
+const FORMAT: &[u8] = &[2];
 
 /// What stands at the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) revision: u64,
     pub(super) stamp: Option<OperationId>,
-    /// Marks on single objects of contacts.
-    pub(super) gone: u64,
-    /// All others.
-    pub(super) others: u64,
+}
+
+/// What changed after a state that is known.
+#[derive(Debug)]
+pub(super) enum Since {
+    Nothing,
+    /// All changes up to now, or a little longer; perhaps some that were known.
+    Changes(Vec<Entry>),
+    /// The log does not reach so far back, or that state is not of this history.
+    Lost,
 }
 
 /// Reads the deployment's marks.
@@ -58,43 +66,50 @@ impl Feed {
         self.keyer.key(&self.slot, "log", &[&(revision / PAGE % PAGES).to_be_bytes()])
     }
 
-    pub(super) fn bucket_key(&self, bucket: u8) -> RecordKey {
-        self.keyer.key(&self.slot, "marks", &[&[bucket]])
+    pub(super) fn bucket_key(&self, bucket: u16) -> RecordKey {
+        self.keyer.key(&self.slot, "marks", &[&bucket.to_be_bytes()])
     }
 
-    pub(super) async fn head(&self) -> Result<(Timestamp, Head), StoreError> {
+    async fn head(&self) -> Result<(Timestamp, Head), StoreError> {
         let snapshot = self.records.read(&self.slot, &[self.head_key()]).await?;
         Ok((snapshot.now, read_head(snapshot.records.first())?))
     }
 
-    /// The head, and the changes from revision `from` to it, both included; `None` if the log does not reach so far.
-    pub(super) async fn changes(
+    /// What changed after this state, and the store's time when nothing else had changed yet.
+    pub(super) async fn since(
         &self,
-        from: u64,
-        to: u64,
-    ) -> Result<(Timestamp, Head, Option<Vec<Entry>>), StoreError> {
-        let pages = (from / PAGE)..=(to / PAGE);
-        let reaches = pages.end() - pages.start() < PAGES;
-        let mut keys = vec![self.head_key()];
-        if reaches {
-            keys.extend(pages.map(|page| self.page_key(page * PAGE)));
+        revision: u64,
+        stamp: Option<OperationId>,
+    ) -> Result<(Timestamp, Since), StoreError> {
+        let (now, head) = self.head().await?;
+        if (head.revision, head.stamp) == (revision, stamp) {
+            return Ok((now, Since::Nothing));
         }
+        // From what is known on, to see that it is the same history.
+        let entries = self.changes(revision.max(1), head.revision).await?;
+        let is_same =
+            |entries: &Vec<Entry>| revision == 0 || entries.first().is_some_and(|entry| Some(entry.operation) == stamp);
+        Ok((now, entries.filter(is_same).map_or(Since::Lost, Since::Changes)))
+    }
+
+    /// The changes from revision `from` to `to`, both included; `None` if the log has them not all.
+    async fn changes(&self, from: u64, to: u64) -> Result<Option<Vec<Entry>>, StoreError> {
+        let (first, last) = (from / PAGE, to / PAGE);
+        if from > to || last - first >= PAGES {
+            return Ok(None);
+        }
+        let keys: Vec<_> = (first..=last).map(|page| self.page_key(page * PAGE)).collect();
         let snapshot = self.records.read(&self.slot, &keys).await?;
-        let head = read_head(snapshot.records.first())?;
-        if !reaches {
-            return Ok((snapshot.now, head, None));
-        }
         let mut entries = Vec::new();
-        for record in snapshot.records.iter().skip(1).flatten() {
+        for record in snapshot.records.iter().flatten() {
             let page = read_page(record)?;
             entries.extend(page.into_iter().filter(|entry| entry.revision >= from));
         }
         entries.sort_by_key(|entry| entry.revision);
         // Whatever is not there without a gap was overwritten.
-        let whole = (from..).zip(&entries).all(|(expected, entry)| entry.revision == expected);
-        let last = entries.last().map_or(0, |entry| entry.revision);
-        let complete = whole && last >= to.min(head.revision);
-        Ok((snapshot.now, head, complete.then_some(entries)))
+        let is_whole = (from..).zip(&entries).all(|(expected, entry)| entry.revision == expected);
+        let reaches = entries.last().is_some_and(|entry| entry.revision >= to);
+        Ok((is_whole && reaches).then_some(entries))
     }
 
     /// The head, and the last changes: all that the log has without a gap.
@@ -115,11 +130,9 @@ impl Feed {
         Ok((head, entries))
     }
 
-    pub(super) async fn buckets(&self, from: usize) -> Result<Vec<Mark>, StoreError> {
-        let keys: Vec<_> = (from..BUCKETS.min(from + BUCKETS_AT_ONCE))
-            .filter_map(|bucket| u8::try_from(bucket).ok())
-            .map(|bucket| self.bucket_key(bucket))
-            .collect();
+    pub(super) async fn buckets(&self, from: u16) -> Result<Vec<Mark>, StoreError> {
+        let keys: Vec<_> =
+            (from..BUCKETS.min(from.saturating_add(BUCKETS_AT_ONCE))).map(|bucket| self.bucket_key(bucket)).collect();
         let snapshot = self.records.read(&self.slot, &keys).await?;
         let mut marks = Vec::new();
         for record in snapshot.records.iter().flatten() {
@@ -130,29 +143,26 @@ impl Feed {
 }
 
 /// The bucket of a mark.
-pub(super) fn bucket_of(key: &MarkKey) -> u8 {
-    digest(&SHA256, &key_bytes(key)).as_ref().first().copied().unwrap_or_default()
+pub(super) fn bucket_of(key: &MarkKey) -> u16 {
+    let hash = digest(&SHA256, &key_bytes(key));
+    hash.as_ref().first_chunk().map_or(0, |start| u16::from_be_bytes(*start) % BUCKETS)
 }
 
 pub(super) fn read_head(record: Option<&Option<Record>>) -> Result<Head, StoreError> {
     let Some(Some(record)) = record else { return Ok(Head::default()) };
     let list = parts(&record.value).map_err(damaged)?;
-    let [revision, stamp, gone, others] = list.as_slice() else { return Err(damaged(CodecError::Damaged)) };
-    let number = |part: &[u8]| exact(part).map(u64::from_be_bytes).map_err(damaged);
+    let [FORMAT, revision, stamp] = list.as_slice() else { return Err(damaged(CodecError::Version)) };
     Ok(Head {
-        revision: number(revision)?,
+        revision: exact(revision).map(u64::from_be_bytes).map_err(damaged)?,
         stamp: Some(OperationId::from_bytes(exact(stamp).map_err(damaged)?)),
-        gone: number(gone)?,
-        others: number(others)?,
     })
 }
 
 pub(super) fn write_head(head: &Head) -> Vec<u8> {
     let mut list = Vec::new();
+    put(&mut list, FORMAT);
     put(&mut list, &head.revision.to_be_bytes());
     put(&mut list, head.stamp.as_ref().map_or(&[], |stamp| stamp.as_bytes()));
-    put(&mut list, &head.gone.to_be_bytes());
-    put(&mut list, &head.others.to_be_bytes());
     list
 }
 

@@ -4,17 +4,19 @@
 //! (`feed`), each process keeps what it has read of it (`board`) and looks for more five times a second (`follow`).
 //! Whoever watches has a cursor into that (`watch`).
 //!
-//! What is about a contact (`MarkKey::contact`) lies in the contact's own slot besides, and is written there first: so
-//! `Admit` and `Extend` see it in the very decision. A mark is answered as set once it is durable in both places; if
-//! this process ends in between, repeating the operation mends it.
+//! What is about a contact (`MarkKey::contact`) lies in the contact's own slot besides, so that `Admit` and `Extend` see
+//! it in the very decision. It is written there first, and once all replicas can hear of the change the slot is made to
+//! say what they hear (`settle`): so both agree at rest, whoever set and cleared at once, and in between what is closed
+//! in one of them is closed for writes. A mark is answered as set once it is durable in both places; if this process ends
+//! in between, repeating the operation mends it, and so does clearing it.
 //!
 //! # Bounds
-//! At most [`MAX_OTHERS`] marks, and besides [`MAX_GONE`] on single objects (the upstream's 410), which go by
-//! themselves. Beyond that, a mark on an object is kept in the contact's slot only, so that nothing is written to it,
-//! and a read hears the 410 from the upstream again; any other mark is refused. A mark takes about half a kilobyte here
-//! and in each mirror.
+//! Each class of marks has a budget of its own ([`Budgets`]), and what has expired does not count. Beyond it, a mark on
+//! an object is kept in the contact's slot only, so that nothing is written to it, and a read hears the 410 from the
+//! upstream again; any other mark is refused. A mark takes up to a kilobyte here, and half of that in each mirror.
 
 mod board;
+mod budget;
 mod change;
 mod feed;
 mod rpc;
@@ -22,22 +24,20 @@ mod rpc;
 mod tests;
 mod watch;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use safeconduct_admission_domain::mark::{Mark, MarkCheck};
 use safeconduct_store::{Records, StoreError, StoreKeyer};
-use safeconduct_types::{Clock, Timestamp};
+use safeconduct_types::{Clock, OperationId, Timestamp};
 use tokio::sync::watch::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
-use board::Board;
-use feed::{BUCKETS, BUCKETS_AT_ONCE, Feed};
+use board::{Board, Entry};
+use budget::Budgets;
+use feed::{BUCKETS, BUCKETS_AT_ONCE, Feed, Since};
 
-/// Most marks on single objects that replicas are told of.
-const MAX_GONE: u64 = 50_000;
-/// Most other marks.
-const MAX_OTHERS: u64 = 100_000;
 /// Between two looks at the store. Each is followed by a heartbeat to everybody who watches.
 const PAUSE: Duration = Duration::from_millis(150);
 /// What was last looked at longer ago than this is looked at again before it decides anything.
@@ -55,17 +55,29 @@ struct Shared {
     keyer: StoreKeyer,
     clock: Arc<dyn Clock>,
     board: RwLock<Board>,
-    /// Held while the store is looked at or changed, so that changes are taken in in their order.
+    budgets: Budgets,
+    /// Held by a change, so that those of this process do not overtake each other in vain. Never waited for by a look.
     turn: tokio::sync::Mutex<()>,
+    /// Held while the board is brought up to the store, so that changes are taken in in their order.
+    looking: tokio::sync::Mutex<Looked>,
+    /// How many looks have begun.
+    begun: AtomicU64,
     progress: Sender<Progress>,
+}
+
+/// The last look, whatever came of it.
+#[derive(Debug)]
+struct Looked {
+    number: u64,
+    result: Result<(), StoreError>,
 }
 
 /// How far the board is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// How many looks have succeeded.
+    /// How many looks have succeeded that whoever watches is told of.
     looks: u64,
-    /// The store's time of the last one.
+    /// The store's time of the last look of all.
     time: Timestamp,
     /// When that was begun.
     at: Option<Instant>,
@@ -73,9 +85,21 @@ struct Progress {
 
 impl Marks {
     pub(crate) fn new(records: Arc<dyn Records>, keyer: StoreKeyer, clock: Arc<dyn Clock>) -> Self {
-        let feed = Feed::new(records, keyer.clone());
-        let (board, progress) = (RwLock::default(), Sender::new(Progress::default()));
-        Self(Arc::new(Shared { feed, keyer, clock, board, turn: tokio::sync::Mutex::default(), progress }))
+        Self::within(records, keyer, clock, Budgets::default())
+    }
+
+    fn within(records: Arc<dyn Records>, keyer: StoreKeyer, clock: Arc<dyn Clock>, budgets: Budgets) -> Self {
+        Self(Arc::new(Shared {
+            feed: Feed::new(records, keyer.clone()),
+            keyer,
+            clock,
+            board: RwLock::default(),
+            budgets,
+            turn: tokio::sync::Mutex::default(),
+            looking: tokio::sync::Mutex::new(Looked { number: 0, result: Ok(()) }),
+            begun: AtomicU64::new(0),
+            progress: Sender::new(Progress::default()),
+        }))
     }
 
     /// Looks for changes until `stop`. While the store cannot be read, nobody who watches hears anything.
@@ -110,62 +134,85 @@ impl Marks {
         Ok(self.read(|board| board.met(checks, now)).map(|mark| Mark::clone(&mark)))
     }
 
-    /// Takes in what has changed.
+    /// Takes in what has changed, and tells whoever watches that everything until then is known.
     async fn look(&self) -> Result<(), StoreError> {
-        let turn = self.0.turn.lock().await;
+        self.sync().await?;
+        self.0.progress.send_modify(|progress| progress.looks += 1);
+        Ok(())
+    }
+
+    /// Takes in what has changed until now. Those who ask at once share one look.
+    async fn sync(&self) -> Result<(), StoreError> {
+        // One that begins later than this has all that this caller has seen.
+        let due = self.0.begun.load(Ordering::SeqCst) + 1;
+        let mut looked = self.0.looking.lock().await;
+        if looked.number < due {
+            let number = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            *looked = Looked { number, result: self.sync_now().await };
+        }
+        looked.result.clone()
+    }
+
+    async fn sync_now(&self) -> Result<(), StoreError> {
         let began = self.0.clock.instant();
         let now = self.catch_up().await?;
         self.write(|board| board.expire(now));
-        self.0.progress.send_modify(|progress| {
-            *progress = Progress { looks: progress.looks + 1, time: now, at: Some(began) };
+        self.0.progress.send_if_modified(|progress| {
+            (progress.time, progress.at) = (now, Some(began));
+            false
         });
-        drop(turn);
         Ok(())
+    }
+
+    /// Takes in a change that was made from the state `known` of the board.
+    async fn take_in(&self, entry: Entry, known: (u64, Option<OperationId>)) {
+        let _looking = self.0.looking.lock().await;
+        self.write(|board| {
+            // Whoever is further has it, or another history.
+            if (board.revision(), board.stamp()) == known {
+                board.apply(entry);
+            }
+        });
+        // Whoever watches here hears of it at once.
+        self.0.progress.send_modify(|_| {});
     }
 
     /// The store's time at which the board had everything.
     async fn catch_up(&self) -> Result<Timestamp, StoreError> {
-        let feed = &self.0.feed;
-        for _ in 0..ATTEMPTS {
-            let (now, head) = feed.head().await?;
-            let (revision, stamp, history) = self.read(|board| (board.revision(), board.stamp(), board.history()));
-            if (head.revision, head.stamp) == (revision, stamp) && (history > 0 || revision == 0) {
-                return Ok(now);
+        let (revision, stamp, history) = self.read(|board| (board.revision(), board.stamp(), board.history()));
+        let (now, since) = self.0.feed.since(revision, stamp).await?;
+        match since {
+            Since::Nothing if history > 0 || revision == 0 => {}
+            Since::Changes(entries) if history > 0 => {
+                self.write(|board| entries.into_iter().for_each(|entry| board.apply(entry)));
             }
-            if history == 0 || head.revision < revision {
-                self.load().await?;
-                continue;
-            }
-            // From what is known on, to see that it is the same history.
-            let (now, head, entries) = feed.changes(revision.max(1), head.revision).await?;
-            let same = |entries: &[board::Entry]| {
-                revision == 0 || entries.first().is_some_and(|entry| Some(entry.operation) == stamp)
-            };
-            match entries.filter(|entries| same(entries)) {
-                Some(entries) => {
-                    self.write(|board| entries.into_iter().for_each(|entry| board.apply(entry)));
-                    if self.read(Board::revision) >= head.revision {
-                        return Ok(now);
-                    }
-                }
-                None => self.load().await?,
-            }
+            Since::Nothing | Since::Changes(_) | Since::Lost => self.load().await?,
         }
-        Err(StoreError::Unavailable("the marks change faster than they are read".into()))
+        Ok(now)
     }
 
-    /// Reads everything.
+    /// Reads everything. Nobody sees it before it is one state of the store: a mark that was written while others were
+    /// read must not be told before those that precede it.
     async fn load(&self) -> Result<(), StoreError> {
         let feed = &self.0.feed;
-        // First the head: what changes while the buckets are read is in the log after it, and is taken in again.
+        // First the head: what changes while the buckets are read is in the log after it.
         let (head, log) = feed.log().await?;
         let mut marks = Vec::new();
-        for from in (0..BUCKETS).step_by(BUCKETS_AT_ONCE) {
+        for from in (0..BUCKETS).step_by(BUCKETS_AT_ONCE.into()) {
             marks.extend(feed.buckets(from).await?);
         }
         let count = marks.len();
-        self.write(|board| *board = Board::load(marks, log, (head.revision, head.stamp), board.history() + 1));
-        tracing::info!(marks = count, revision = head.revision, "read all marks");
+        let history = self.read(Board::history) + 1;
+        let mut board = Board::load(marks, log, (head.revision, head.stamp), history);
+        match feed.since(board.revision(), board.stamp()).await?.1 {
+            Since::Nothing => {}
+            Since::Changes(entries) => entries.into_iter().for_each(|entry| board.apply(entry)),
+            Since::Lost => {
+                return Err(StoreError::Unavailable("the marks change faster than they are read".into()));
+            }
+        }
+        tracing::info!(marks = count, revision = board.revision(), "read all marks");
+        self.write(|current| *current = board);
         Ok(())
     }
 

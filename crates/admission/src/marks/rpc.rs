@@ -1,4 +1,5 @@
-//! The calls: parse, do, answer; every change is audited in the log.
+//! The calls: parse, do, answer; every change is audited in the log. What people wrote as a reason may name somebody, so
+//! it stays in the mark and the log says only that there is one.
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ impl Marks {
             safeconduct.workspace = %mark.key.workspace,
             kind = mark.key.subject.kind(),
             actor = mark.actor,
-            reason = mark.reason,
+            has_reason = !mark.reason.is_empty(),
             revision = mark.revision,
             "a mark was set"
         );
@@ -53,7 +54,6 @@ impl Marks {
         tracing::info!(
             safeconduct.workspace = %key.workspace,
             kind = key.subject.kind(),
-            reason,
             cleared,
             revision,
             "a mark was cleared"

@@ -9,8 +9,9 @@ use safeconduct_admission_domain::mark::{MarkKey, ResourceDigest, Subject};
 use safeconduct_proto::admission::v1::watch_marks_response::Event;
 use safeconduct_service::wire::UNSAID;
 use safeconduct_store::{Change as Write, Committed, EmbeddedStore, RecordKey, Slot, Snapshot};
-use safeconduct_types::{ContactId, ExecutionId, ManualClock, OperationId, Secret, SystemRandom};
+use safeconduct_types::{ContactId, ExecutionId, ManualClock, OperationId, Secret, SessionId, SystemRandom};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::keys;
@@ -25,12 +26,39 @@ struct Gate {
     gone: AtomicBool,
     lose_answers: AtomicBool,
     reads: AtomicUsize,
+    /// Before that read, it stops until it is told to go on; the first is 1.
+    stop_at: AtomicUsize,
+    stop_commits: AtomicBool,
+    stopped: Notify,
+    go_on: Notify,
+}
+
+impl Gate {
+    fn before(inner: Arc<dyn Records>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            gone: AtomicBool::new(false),
+            lose_answers: AtomicBool::new(false),
+            reads: AtomicUsize::new(0),
+            stop_at: AtomicUsize::new(usize::MAX),
+            stop_commits: AtomicBool::new(false),
+            stopped: Notify::new(),
+            go_on: Notify::new(),
+        })
+    }
+
+    async fn stop(&self) {
+        self.stopped.notify_one();
+        self.go_on.notified().await;
+    }
 }
 
 #[async_trait]
 impl Records for Gate {
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.reads.fetch_add(1, Ordering::SeqCst) + 1 == self.stop_at.load(Ordering::SeqCst) {
+            self.stop().await;
+        }
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".into()));
         }
@@ -38,6 +66,9 @@ impl Records for Gate {
     }
 
     async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Write]) -> Result<Committed, StoreError> {
+        if self.stop_commits.load(Ordering::SeqCst) {
+            self.stop().await;
+        }
         let answer = self.inner.commit(slot, operation, changes).await;
         if self.lose_answers.load(Ordering::SeqCst) {
             return Err(StoreError::Unanswered("lost".into()));
@@ -62,8 +93,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(NOON));
         let inner = EmbeddedStore::open(directory.path().join("a.redb"), clock.clone()).await.unwrap();
-        let (gone, lose_answers) = (AtomicBool::new(false), AtomicBool::new(false));
-        let gate = Arc::new(Gate { inner: Arc::new(inner), gone, lose_answers, reads: AtomicUsize::new(0) });
+        let gate = Gate::before(Arc::new(inner));
         let marks = Marks::new(gate.clone(), keyer(), clock.clone());
         Self { clock, gate, marks, _directory: directory }
     }
@@ -71,6 +101,11 @@ impl Fixture {
     /// Another process over the same store.
     fn other(&self) -> Marks {
         Marks::new(self.gate.clone(), keyer(), self.clock.clone())
+    }
+
+    /// A process with these budgets.
+    fn within(&self, budgets: Budgets) -> Marks {
+        Marks::within(self.gate.clone(), keyer(), self.clock.clone(), budgets)
     }
 
     async fn in_contacts_slot(&self, key: &MarkKey) -> Option<Mark> {
@@ -307,4 +342,173 @@ async fn a_watcher_hears_of_its_workspaces_only() {
     fixture.marks.look().await.unwrap();
     let (reset, set, ..) = heard(&mut stream).await;
     assert_eq!((reset, set), (true, 0));
+}
+
+fn contact(n: u8) -> ContactId {
+    ContactId::from_digest(&[n; 16])
+}
+
+#[tokio::test]
+async fn marks_that_have_expired_leave_room_for_new_ones() {
+    let fixture = Fixture::new().await;
+    let marks = fixture.within(Budgets { kept: 5, ..Budgets::default() });
+    for n in 0..5 {
+        let expires = Some(NOON.after(SECOND));
+        marks.set(Mark { expires, ..mark(disabled(&format!("c{n}"))) }, op()).await.unwrap();
+    }
+    assert!(marks.set(mark(disabled("more")), op()).await.is_err(), "full");
+    marks.set(mark(disabled("c3")), op()).await.expect("what is there is set again");
+    marks.clear(&disabled("c3"), op()).await.unwrap();
+    fixture.clock.advance(SECOND);
+    for n in 0..5 {
+        marks.set(mark(disabled(&format!("new{n}"))), op()).await.unwrap();
+    }
+    assert!(marks.set(mark(disabled("more")), op()).await.is_err(), "full again");
+}
+
+#[tokio::test]
+async fn upgrades_and_log_outs_in_masses_do_not_keep_an_operator_from_blocking() {
+    let fixture = Fixture::new().await;
+    let marks = fixture.within(Budgets { gone: 3, stale: 3, ended: 3, kept: 3 });
+    let sessions: Vec<_> = (0..10).map(|_| SessionId::generate(&SystemRandom)).collect();
+    let session = |n: u8| sessions[usize::from(n)].clone();
+    let expires = Some(NOON.after(SECOND * 960));
+    for n in 0..5 {
+        let stale = key(Subject::AssertionStale(contact(n), Some(session(n))));
+        let ended = key(Subject::SessionRevoked(contact(n), session(n)));
+        for one in [stale, ended] {
+            let taken = marks.set(Mark { expires, ..mark(one.clone()) }, op()).await;
+            assert_eq!(taken.is_ok(), n < 3, "{n}");
+            assert_eq!(fixture.in_contacts_slot(&one).await.is_some(), n < 3, "what is refused is set nowhere");
+        }
+    }
+    marks.set(mark(blocked()), op()).await.unwrap();
+    marks.set(mark(key(Subject::ContactSignedOut(contact(9)))), op()).await.unwrap();
+    marks.set(mark(key(Subject::SessionRevoked(contact(9), session(9)))), op()).await.unwrap();
+    fixture.clock.advance(SECOND * 960);
+    let again = key(Subject::AssertionStale(contact(7), Some(session(7))));
+    marks.set(Mark { expires: Some(NOON.after(SECOND * 2000)), ..mark(again) }, op()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clear_in_the_middle_of_a_set_leaves_feed_and_slot_alike() {
+    let fixture = Fixture::new().await;
+    let (slot, place) = fixture.marks.place_of(&blocked()).unwrap();
+    let operation = op();
+    // The first half of the one, the other whole, then the second half.
+    let asked = fixture.marks.set_for_contact(&slot, &place, &mark(blocked()), operation).await.unwrap();
+    assert!(fixture.in_contacts_slot(&blocked()).await.is_some(), "closed for writes already");
+    fixture.marks.clear(&blocked(), op()).await.unwrap();
+    let set = fixture.marks.set(asked, operation).await.unwrap();
+    assert_eq!(fixture.other().met(&[MarkCheck::any(blocked())]).await.unwrap(), Some(set.clone()));
+    assert_eq!(fixture.in_contacts_slot(&blocked()).await, Some(set), "answered last");
+}
+
+#[tokio::test]
+async fn whoever_sets_and_clears_at_once_leaves_feed_and_slot_alike() {
+    let fixture = Fixture::new().await;
+    let processes = [fixture.marks.clone(), fixture.other(), fixture.other()];
+    for round in 0..20 {
+        let changes = (0..6).map(|n| {
+            let marks = processes[n % 3].clone();
+            async move {
+                if (n + round) % 2 == 0 {
+                    marks.set(mark(blocked()), op()).await.map(drop).unwrap();
+                } else {
+                    marks.clear(&blocked(), op()).await.map(drop).unwrap();
+                }
+            }
+        });
+        futures_util::future::join_all(changes).await;
+        let fresh = fixture.other();
+        let heard = fresh.met(&[MarkCheck::any(blocked())]).await.unwrap();
+        assert_eq!(fixture.in_contacts_slot(&blocked()).await, heard, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_clear_mends_what_was_set_half() {
+    let fixture = Fixture::new().await;
+    let (slot, place) = fixture.marks.place_of(&blocked()).unwrap();
+    fixture.marks.set_for_contact(&slot, &place, &mark(blocked()), op()).await.unwrap();
+    assert_eq!(fixture.marks.clear(&blocked(), op()).await.unwrap(), (true, 0));
+    assert_eq!(fixture.in_contacts_slot(&blocked()).await, None);
+}
+
+#[tokio::test]
+async fn a_look_does_not_wait_for_those_who_set_marks() {
+    let fixture = Fixture::new().await;
+    fixture.marks.set(mark(disabled("first")), op()).await.unwrap();
+    fixture.gate.stop_commits.store(true, Ordering::SeqCst);
+    let sets = (0..200).map(|n| {
+        let marks = fixture.marks.clone();
+        async move { marks.set(mark(disabled(&format!("c{n}"))), op()).await.unwrap().revision }
+    });
+    let watch = async {
+        fixture.gate.stopped.notified().await;
+        let mut stream = watch(&fixture.marks, "");
+        // The first of them is in the middle of its write, and the others wait for it.
+        let look = tokio::time::timeout(Duration::from_secs(20), fixture.marks.look()).await;
+        look.expect("not kept waiting").unwrap();
+        assert!(heard(&mut stream).await.0);
+        fixture.gate.stop_commits.store(false, Ordering::SeqCst);
+        fixture.gate.go_on.notify_one();
+    };
+    let (revisions, ()) = tokio::join!(futures_util::future::join_all(sets), watch);
+    assert_eq!(revisions.iter().max(), Some(&201));
+}
+
+#[tokio::test]
+async fn those_who_ask_at_once_share_a_look() {
+    let fixture = Fixture::new().await;
+    fixture.marks.set(mark(disabled("first")), op()).await.unwrap();
+    let before = fixture.gate.reads.load(Ordering::SeqCst);
+    futures_util::future::join_all((0..500).map(|_| fixture.marks.sync())).await;
+    let reads = fixture.gate.reads.load(Ordering::SeqCst) - before;
+    assert!(reads < 200, "{reads} reads");
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_half_read_state() {
+    let fixture = Fixture::new().await;
+    // Of two marks that are set while all are read, one lies in what was read already.
+    let names: Vec<String> = (0..100).map(|n| format!("c{n}")).collect();
+    let by_bucket = |name: &&String| feed::bucket_of(&disabled(name));
+    let (low, high) = (names.iter().min_by_key(by_bucket).unwrap(), names.iter().max_by_key(by_bucket).unwrap());
+    fixture.marks.set(mark(disabled("first")), op()).await.unwrap();
+    let gate = Gate::before(fixture.gate.clone());
+    let reader = Marks::new(gate.clone(), keyer(), fixture.clock.clone());
+    reader.look().await.unwrap();
+    // It reads everything again where it knows another history.
+    reader.write(|board| *board = Board::load(Vec::new(), Vec::new(), (1, Some(op())), 1));
+    let reads = gate.reads.load(Ordering::SeqCst);
+    let middle = reads + 3 + usize::from(BUCKETS / BUCKETS_AT_ONCE / 2);
+    gate.stop_at.store(middle, Ordering::SeqCst);
+    let change = async {
+        gate.stopped.notified().await;
+        fixture.marks.set(mark(disabled(low)), op()).await.unwrap();
+        fixture.marks.set(mark(disabled(high)), op()).await.unwrap();
+        // After the last bucket.
+        gate.stop_at.store(reads + 3 + usize::from(BUCKETS / BUCKETS_AT_ONCE), Ordering::SeqCst);
+        gate.go_on.notify_one();
+        gate.stopped.notified().await;
+        let mut watching = watch(&reader, "");
+        let mut early = Vec::new();
+        while let Some(Some(event)) = futures_util::future::poll_immediate(watching.next()).await {
+            early.push(matches!(event, Event::Set(_)));
+        }
+        gate.go_on.notify_one();
+        (watching, early.into_iter().filter(|is_set| *is_set).count())
+    };
+    let (looked, (mut watching, mut set)) = tokio::join!(reader.look(), change);
+    looked.unwrap();
+    loop {
+        match watching.next().await.unwrap() {
+            Event::Reset(_) => set = 0,
+            Event::Set(_) => set += 1,
+            Event::Cleared(_) => panic!("nothing was cleared"),
+            Event::Heartbeat(_) => break,
+        }
+    }
+    assert_eq!(set, 3, "the first one, and both that were set meanwhile");
 }

@@ -12,7 +12,7 @@ use crate::engine::{Engine, Members, Step, Stepped};
 
 /// What happens at the step that was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is not done, and whoever asked is never heard of again: every further call fails.
     CrashBefore,
     /// It is done, but nobody hears of it.
@@ -24,12 +24,14 @@ pub(super) enum Fault {
 }
 
 #[derive(Debug)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     inner: Arc<dyn Engine>,
     /// Steps until the fault.
     steps: AtomicI64,
     fault: std::sync::Mutex<(Fault, StoreError)>,
     dead: AtomicBool,
+    /// Whose shard is gone.
+    lost: std::sync::Mutex<Option<Slot>>,
     /// How many steps and reads there have been.
     pub(super) trips: AtomicUsize,
 }
@@ -41,12 +43,13 @@ impl Faulty {
             steps: AtomicI64::new(i64::MAX),
             fault: std::sync::Mutex::new((Fault::Refuse, gone())),
             dead: AtomicBool::new(false),
+            lost: std::sync::Mutex::default(),
             trips: AtomicUsize::new(0),
         })
     }
 
     /// At the n-th step from now, counted from 1.
-    pub(super) fn at(&self, step: i64, fault: Fault) {
+    pub(crate) fn at(&self, step: i64, fault: Fault) {
         self.with(step, fault, gone());
     }
 
@@ -55,8 +58,18 @@ impl Faulty {
         self.steps.store(step, Ordering::SeqCst);
     }
 
+    /// What is in this slot can't be had any more.
+    pub(super) fn lose(&self, slot: Slot) {
+        *self.lost.lock().unwrap() = Some(slot);
+    }
+
+    fn reaches(&self, slot: &Slot) -> Result<(), StoreError> {
+        self.alive()?;
+        if self.lost.lock().unwrap().as_ref() == Some(slot) { Err(gone()) } else { Ok(()) }
+    }
+
     /// Somebody else goes on. Whether the fault happened.
-    pub(super) fn revive(&self) -> bool {
+    pub(crate) fn revive(&self) -> bool {
         let pending = self.steps.swap(i64::MAX, Ordering::SeqCst);
         self.dead.store(false, Ordering::SeqCst);
         pending <= 0
@@ -80,7 +93,7 @@ fn gone() -> StoreError {
 #[async_trait]
 impl Engine for Faulty {
     async fn step(&self, slot: &Slot, step: Step) -> Result<Stepped, StoreError> {
-        self.alive()?;
+        self.reaches(slot)?;
         if self.steps.fetch_sub(1, Ordering::SeqCst) != 1 {
             return self.inner.step(slot, step).await;
         }
@@ -95,7 +108,7 @@ impl Engine for Faulty {
     }
 
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        self.alive()?;
+        self.reaches(slot)?;
         self.inner.read(slot, keys).await
     }
 

@@ -27,6 +27,8 @@ use crate::engine::{EmbeddedEngine, Engine};
 
 /// Of role agent; its hash stands in the configuration.
 pub(crate) const AGENT_TOKEN: &str = "sct_agent";
+/// Of role gateway.
+pub(crate) const GATEWAY_TOKEN: &str = "sct_gateway";
 
 const CALLERS: &str = r#"
 [[callers]]
@@ -34,6 +36,11 @@ name = "support-agent"
 roles = ["agent"]
 workspaces = ["acme"]
 token_sha256 = ["785975014826a3a7c05c44dcb2d33ec7e305797789f4282ac3bb3f51f4b4f0ad"]
+
+[[callers]]
+name = "edge"
+roles = ["gateway"]
+token_sha256 = ["0bbd17e5688e9dd8f5429f152eb6108219d409bfe7bb6b8a2e703982bb8199f5"]
 "#;
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Fixture {
     }
 
     /// With an engine that fails when told to.
-    pub(super) async fn faulty() -> (Self, Arc<Faulty>) {
+    pub(crate) async fn faulty() -> (Self, Arc<Faulty>) {
         let mut kept = None;
         let fixture = Self::wrapped(|engine| {
             let faulty = Faulty::new(engine);
@@ -76,13 +83,7 @@ impl Fixture {
     pub(crate) fn over(engine: Arc<dyn Engine>, records: Arc<dyn Records>, clock: Arc<ManualClock>) -> Self {
         let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
         let admission = Admission::over(engine, Arc::clone(&records), keyer, clock.clone());
-        let process = Process::new(clock.clone(), &[FILE_DESCRIPTOR_SET], CallLimits::default()).unwrap();
-        let settings = tempfile::tempdir().unwrap();
-        let file = settings.path().join("safeconduct.toml");
-        std::fs::write(&file, CALLERS).unwrap();
-        let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
-        let authenticator = Authenticator::new(&config, clock.clone()).unwrap();
-        let layered = layered(&process, Arc::new(authenticator), false, Routes::new(admission.server()));
+        let layered = layers(&clock, Routes::new(admission.server()));
         let client = GrpcAdmission::new(SisterChannel::in_process("connector", layered.clone(), clock.clone()));
         Self { clock, layered, client, admission, random: SystemRandom, records, _directory: None }
     }
@@ -167,6 +168,17 @@ impl Fixture {
         let target = Target::Keys { contact: contact(), keys: keys.to_vec(), fingerprint: None };
         Lookup::only(workspace(), self.operation(), target)
     }
+}
+
+/// The layers of the suite around these services.
+pub(crate) fn layers(clock: &Arc<ManualClock>, routes: Routes) -> Layered {
+    let process = Process::new(clock.clone(), &[FILE_DESCRIPTOR_SET], CallLimits::default()).unwrap();
+    let settings = tempfile::tempdir().unwrap();
+    let file = settings.path().join("safeconduct.toml");
+    std::fs::write(&file, CALLERS).unwrap();
+    let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
+    let authenticator = Authenticator::new(&config, clock.clone()).unwrap();
+    layered(&process, Arc::new(authenticator), false, routes)
 }
 
 /// One of a day's maximum, of each contact apart.

@@ -1,9 +1,11 @@
 //! The service in process, through its layers, over the embedded store.
 
+mod access;
 pub(crate) mod crash;
 mod erase;
-mod faulty;
+pub(crate) mod faulty;
 pub(crate) mod fixture;
+mod healing;
 mod late;
 mod limits;
 mod races;

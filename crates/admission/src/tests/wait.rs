@@ -77,3 +77,22 @@ async fn when_the_first_is_released_one_of_those_who_wait_goes_ahead() {
     let answers = set.join_all().await;
     assert_eq!(answers.iter().filter(|answer| matches!(answer, AdmitAnswer::Admitted(_))).count(), 1, "{answers:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rooms_are_closed_although_somebody_is_woken_as_the_last_one_leaves() {
+    let waiters = Arc::new(crate::wait::Waiters::new());
+    let fixture = Fixture::new().await;
+    let execution = fixture.request(&[]).execution;
+    let mut set = JoinSet::new();
+    for _ in 0..4 {
+        let (waiters, execution) = (Arc::clone(&waiters), execution.clone());
+        set.spawn_blocking(move || {
+            for _ in 0..50_000 {
+                waiters.visit(&execution);
+                waiters.wake(&execution);
+            }
+        });
+    }
+    set.join_all().await;
+    assert_eq!(waiters.rooms_open(), 0);
+}

@@ -101,13 +101,13 @@ pub(crate) fn parse_lookup(from: proto::LookupRequest) -> Result<Parsed<Question
     let (Some(workspace), Some(operation)) = (workspace, operation) else { return missed() };
     let (Some(charges), Some(marks)) = (charges, marks) else { return missed() };
     let route_of = contact.map(|contact| ExecutionId::route_of(&workspace, &contact));
-    let (route, owned) = match &lookup {
-        Some(Lookup { target: Target::Execution(id) }) => {
-            (id.route().to_owned(), route_of.is_none_or(|route| route == id.route()))
-        }
-        Some(Lookup { target: Target::Keys { .. } }) | None => (route_of.unwrap_or_default(), true),
-    };
-    Ok(Parsed { workspace, route, operation, asked: Question { lookup, charges }, owned, marks })
+    // The slot is that of the contact who is named: there, an execution of somebody else is not, and no rate of
+    // somebody else is spent by asking for it.
+    let route = route_of.unwrap_or_else(|| match &lookup {
+        Some(Lookup { target: Target::Execution(id) }) => id.route().to_owned(),
+        Some(Lookup { target: Target::Keys { .. } }) | None => String::new(),
+    });
+    Ok(Parsed { workspace, route, operation, asked: Question { lookup, charges }, owned: true, marks })
 }
 
 pub(crate) fn parse_admit(from: proto::AdmitRequest) -> Result<Parsed<Entry>, Refusal> {

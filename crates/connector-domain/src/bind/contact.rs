@@ -1,11 +1,13 @@
 //! Values that the contact's assertion vouches for.
 
+use std::collections::BTreeSet;
+
 use safeconduct_types::{Provenance, ProvenanceSet, Reason, Refusal, Timestamp};
 use serde_json::Value;
 
 use super::bound::Bound;
-use crate::contact::{ContactKind, ContactView};
-use crate::definition::{Input, InputName, Source};
+use crate::contact::{AttributeValue, ContactView};
+use crate::definition::{ContactKind, Input, InputName, Source};
 use crate::json;
 
 /// Why a contact's value does not do.
@@ -23,7 +25,7 @@ pub(super) fn take(
     contact: &ContactView,
     now: Timestamp,
 ) -> Result<Option<Bound>, Refusal> {
-    let Some(found) = find(&input.source, input.accept, contact) else {
+    let Some(found) = find(&input.source, contact) else {
         return if input.optional { Ok(None) } else { Err(verification_required(name, input, Lack::Missing)) };
     };
     if !input.accept.contains(found.provenance) {
@@ -47,40 +49,53 @@ struct Found {
     proof_time: Option<Timestamp>,
 }
 
-fn find(source: &Source, accept: ProvenanceSet, contact: &ContactView) -> Option<Found> {
+fn find(source: &Source, contact: &ContactView) -> Option<Found> {
     match source {
-        Source::ContactAttribute(name) => attribute(contact, name.as_str(), |_| true),
-        Source::ProvenEmail => attribute(contact, "email", |one| one == Provenance::OtpEmail),
-        Source::ProvenPhone => attribute(contact, "phone", |one| one == Provenance::OtpSms),
-        Source::ContactId => Some(contact_id(contact, accept)),
+        Source::ContactAttribute(name) => there(contact.attributes.get(name.as_str())?),
+        Source::ProvenEmail => there(contact.proven.email.as_ref()?),
+        Source::ProvenPhone => there(contact.proven.phone.as_ref()?),
+        Source::ContactId => Some(contact_id(contact)),
         Source::Agent | Source::Caller | Source::Constant(_) => None,
     }
 }
 
-fn attribute(contact: &ContactView, name: &str, counts: impl Fn(Provenance) -> bool) -> Option<Found> {
-    let found = contact.attributes.get(name)?;
-    let there = !found.value.is_null() && found.value.as_str() != Some("") && counts(found.provenance);
+/// A value that says something.
+fn there(found: &AttributeValue) -> Option<Found> {
+    let there = !found.value.is_null() && found.value.as_str() != Some("");
     there.then(|| Found { value: found.value.clone(), provenance: found.provenance, proof_time: found.proof_time })
 }
 
-/// The contact's id is as strong as the proof that made the contact what it is: a signature for a user, a one-time
-/// password for a lead, nothing for a visitor. Of several such proofs the newest accepted one counts.
-fn contact_id(contact: &ContactView, accept: ProvenanceSet) -> Found {
-    let made_by: &[Provenance] = match contact.kind {
-        ContactKind::User => &[Provenance::SignedToken, Provenance::SignedHash],
-        ContactKind::Lead => &[Provenance::OtpEmail, Provenance::OtpSms],
-        ContactKind::Visitor => &[],
-    };
-    let proof = contact
-        .attributes
-        .values()
-        .filter(|one| made_by.contains(&one.provenance))
-        .max_by_key(|one| (accept.contains(one.provenance), one.proof_time))
-        .map(|one| (one.provenance, one.proof_time));
-    // Without an attribute that tells more, the weakest proof that makes such a contact.
-    let weakest = made_by.iter().copied().min().unwrap_or(Provenance::Client);
-    let (provenance, proof_time) = proof.unwrap_or((weakest, None));
+/// The contact's id is as strong as the proof that made the contact what it is, however strong its attributes are:
+/// those may stem from other sessions. It is as old as the identifier that was proven with it.
+fn contact_id(contact: &ContactView) -> Found {
+    let provenance = contact.known_by.unwrap_or(Provenance::Client);
+    let identifiers = [contact.attributes.get("user_id"), contact.attributes.get("email")];
+    let proof_time = identifiers
+        .into_iter()
+        .chain([contact.proven.email.as_ref(), contact.proven.phone.as_ref()])
+        .flatten()
+        .find(|one| Some(one.provenance) == contact.known_by)
+        .and_then(|one| one.proof_time);
     Found { value: Value::from(contact.id.as_str()), provenance, proof_time }
+}
+
+/// Refuses a contact that is known by a weaker proof than is needed, whatever its attributes are worth.
+pub(super) fn check_proof(needs: Option<Provenance>, contact: &ContactView) -> Result<(), Refusal> {
+    let Some(needs) = needs.filter(|needs| contact.known_by.is_none_or(|known_by| known_by < *needs)) else {
+        return Ok(());
+    };
+    let enough = Provenance::ALL.into_iter().filter(|one| *one >= needs && *one != Provenance::Server).collect();
+    let methods = methods(enough);
+    Err(Refusal::new(
+        Reason::VerificationRequired,
+        format!(
+            "this workspace takes writes only from who is known by a stronger proof; verify by {}",
+            methods.join(" or ")
+        ),
+    )
+    .with_metadata("attribute", "id")
+    .with_metadata("methods", methods.join(","))
+    .with_metadata("because", "UNPROVEN"))
 }
 
 /// Says which attribute, why, and which proofs would do.
@@ -111,18 +126,32 @@ fn verification_required(name: &InputName, input: &Input, lack: Lack) -> Refusal
     }
 }
 
-/// The ways to prove that these provenances stand for.
+/// Refuses a contact of a kind that a proof would change: one that the connector is for.
+pub(super) fn kind_required(kinds: &BTreeSet<ContactKind>) -> Refusal {
+    let known_by = |provenance: Provenance| match provenance {
+        Provenance::SignedToken | Provenance::SignedHash => kinds.contains(&ContactKind::User),
+        Provenance::OtpEmail | Provenance::OtpSms => kinds.contains(&ContactKind::Lead),
+        Provenance::Agent | Provenance::Caller | Provenance::Constant | Provenance::Client | Provenance::Server => false,
+    };
+    let methods = methods(Provenance::ALL.into_iter().filter(|one| known_by(*one)).collect());
+    let detail = format!("nobody knows yet who this contact is; verify them by {}", methods.join(" or "));
+    Refusal::new(Reason::VerificationRequired, detail)
+        .with_metadata("attribute", "id")
+        .with_metadata("methods", methods.join(","))
+        .with_metadata("because", "UNPROVEN")
+}
+
+/// The ways to prove that these provenances stand for, the best first: `VerificationMethod` of the contract, without
+/// its prefix. What only the backend can say is no proof that anybody could be asked for.
 fn methods(accept: ProvenanceSet) -> Vec<&'static str> {
-    accept
-        .iter()
-        .map(|one| match one {
-            Provenance::SignedToken => "JWT",
-            Provenance::SignedHash => "USER_HASH",
-            Provenance::Server => "BACKEND",
-            Provenance::OtpEmail => "OTP_EMAIL",
-            Provenance::OtpSms => "OTP_SMS",
-            Provenance::Client => "CLIENT",
-            Provenance::Agent | Provenance::Caller | Provenance::Constant => "NONE",
-        })
-        .collect()
+    let accepted: Vec<_> = accept.iter().collect();
+    let name = |one: &Provenance| match one {
+        Provenance::SignedToken => Some("JWT"),
+        Provenance::SignedHash => Some("USER_HASH"),
+        Provenance::OtpEmail => Some("EMAIL_CODE"),
+        Provenance::OtpSms => Some("SMS_CODE"),
+        Provenance::Server => Some("BACKEND"),
+        Provenance::Client | Provenance::Agent | Provenance::Caller | Provenance::Constant => None,
+    };
+    accepted.iter().rev().filter_map(name).collect()
 }

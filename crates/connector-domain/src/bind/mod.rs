@@ -29,7 +29,17 @@ pub fn bind(
     supplied: &Supplied,
     now: Timestamp,
 ) -> Result<Binding, Refusal> {
-    check_audience(connector, contact)?;
+    bound(connector, contact, supplied, now).map_err(|refusal| with_purpose(connector, refusal))
+}
+
+fn bound(
+    connector: &Connector,
+    contact: &ContactView,
+    supplied: &Supplied,
+    now: Timestamp,
+) -> Result<Binding, Refusal> {
+    check_audience(connector, contact, now)?;
+    contact::check_proof(connector.needs, contact)?;
     let mut values = BTreeMap::new();
     let mut violations = undeclared(connector, supplied);
     for (name, input) in &connector.inputs {
@@ -66,20 +76,43 @@ fn field(name: &InputName) -> String {
     format!("inputs.{name}")
 }
 
-fn check_audience(connector: &Connector, contact: &ContactView) -> Result<(), Refusal> {
+/// A contact of a kind that is not served. Where a proof would change that, what it lacks is said instead: the first
+/// input that such a proof would give, or else the kind itself.
+fn check_audience(connector: &Connector, contact: &ContactView, now: Timestamp) -> Result<(), Refusal> {
     let kinds = &connector.audience.kinds;
     if kinds.contains(&contact.kind) {
         return Ok(());
     }
+    if kinds.iter().any(|kind| *kind > contact.kind) {
+        let signed_only = !kinds.contains(&ContactKind::Lead);
+        for (name, input) in &connector.inputs {
+            let from_contact = matches!(
+                input.source,
+                Source::ContactAttribute(_) | Source::ContactId | Source::ProvenEmail | Source::ProvenPhone
+            );
+            let signed =
+                input.accept.contains(Provenance::SignedHash) || input.accept.contains(Provenance::SignedToken);
+            if from_contact && (signed || !signed_only) {
+                contact::take(name, input, contact, now)?;
+            }
+        }
+        return Err(contact::kind_required(kinds));
+    }
     let known: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-    let refusal = Refusal::new(
+    Err(Refusal::new(
         Reason::AudienceMismatch,
         format!("the connector is for contacts of kind {}; this one is a {}", known.join(" or "), contact.kind),
     )
     .with_metadata("kinds", known.join(","))
-    .with_metadata("kind", contact.kind.as_str());
-    // A visitor becomes a lead or a user by a proof.
-    Err(if contact.kind == ContactKind::Visitor { refusal.with_next_action(NextAction::Verify) } else { refusal })
+    .with_metadata("kind", contact.kind.as_str()))
+}
+
+/// With what an agent needs to start the verification at once: what it is for.
+fn with_purpose(connector: &Connector, refusal: Refusal) -> Refusal {
+    match &connector.purpose {
+        Some(purpose) if refusal.reason() == Reason::VerificationRequired => refusal.with_metadata("purpose", purpose),
+        _ => refusal,
+    }
 }
 
 /// What was sent and has no place: unknown names, and inputs that somebody else supplies.

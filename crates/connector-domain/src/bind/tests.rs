@@ -5,7 +5,7 @@ use safeconduct_types::{ContactId, ProvenanceSet};
 use serde_json::json;
 
 use super::*;
-use crate::contact::AttributeValue;
+use crate::contact::{AttributeValue, ProvenAddresses};
 use crate::definition::Choices;
 use crate::projection::{Shaped, parse_path};
 use crate::schema::Schema;
@@ -25,7 +25,9 @@ fn user() -> ContactView {
     ContactView {
         id: ContactId::from_digest(&[1; 16]),
         kind: ContactKind::User,
+        known_by: Some(Provenance::SignedHash),
         attributes: [("account_id".to_owned(), attribute(json!("acc_1"), Provenance::SignedHash, 60))].into(),
+        proven: ProvenAddresses::default(),
     }
 }
 
@@ -153,14 +155,51 @@ fn a_weak_missing_or_old_proof_is_told_what_would_do() {
 }
 
 #[test]
-fn a_contact_of_another_kind_is_not_served() {
+fn a_contact_of_another_kind_is_not_served_and_told_which_proof_would_change_that() {
     let mut connector = connector();
+    connector.purpose = Some("look-up".to_owned());
+    let refused = |connector: &Connector, kind, attributes: &[(&str, AttributeValue)]| {
+        let attributes = attributes.iter().map(|(name, one)| ((*name).to_owned(), one.clone())).collect();
+        let contact = ContactView { kind, attributes, known_by: None, ..user() };
+        let refusal = bind(connector, &contact, &Supplied::nothing(), NOW).unwrap_err();
+        let fact = |key: &str| {
+            let found = refusal.metadata().iter().find(|(name, _)| name == key);
+            found.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        (refusal.reason(), refusal.next_action(), fact("attribute"), fact("methods"), fact("purpose"))
+    };
+    let needed = |attribute: &str, methods: &str| {
+        let (reason, next) = (Reason::VerificationRequired, NextAction::Verify);
+        (reason, next, attribute.to_owned(), methods.to_owned(), "look-up".to_owned())
+    };
+    connector.inputs.insert(
+        "account".parse().unwrap(),
+        Input {
+            accept: [Provenance::SignedHash, Provenance::SignedToken].into_iter().collect(),
+            ..testing::input(Source::ContactAttribute("account_id".parse().unwrap()))
+        },
+    );
+    let email = Input {
+        accept: [Provenance::OtpEmail].into_iter().collect(),
+        ..testing::input(Source::ProvenEmail)
+    };
     connector.audience.kinds = BTreeSet::from([ContactKind::User]);
-    for (kind, next) in [(ContactKind::Visitor, NextAction::Verify), (ContactKind::Lead, NextAction::Stop)] {
-        let contact = ContactView { kind, ..user() };
-        let refusal = bind(&connector, &contact, &Supplied::nothing(), NOW).unwrap_err();
-        assert_eq!((refusal.reason(), refusal.next_action()), (Reason::AudienceMismatch, next));
+    for kind in [ContactKind::Visitor, ContactKind::Lead] {
+        assert_eq!(refused(&connector, kind, &[]), needed("account_id", "JWT,USER_HASH"));
     }
+    connector.inputs.clear();
+    connector.inputs.insert("email".parse().unwrap(), email);
+    let methods = "JWT,USER_HASH";
+    assert_eq!(refused(&connector, ContactKind::Visitor, &[]), needed("id", methods), "a code would make a lead only");
+    connector.audience.kinds = BTreeSet::from([ContactKind::Lead, ContactKind::User]);
+    assert_eq!(refused(&connector, ContactKind::Visitor, &[]), needed("email", "EMAIL_CODE"));
+    connector.inputs.clear();
+    let methods = "JWT,USER_HASH,EMAIL_CODE,SMS_CODE";
+    assert_eq!(refused(&connector, ContactKind::Visitor, &[]), needed("id", methods));
+
+    connector.audience.kinds = BTreeSet::from([ContactKind::Lead]);
+    let (reason, next, ..) = refused(&connector, ContactKind::User, &[]);
+    assert_eq!((reason, next), (Reason::AudienceMismatch, NextAction::Stop), "no proof makes a lead of a user");
 }
 
 #[test]
@@ -179,14 +218,17 @@ fn the_id_of_a_contact_is_as_strong_as_its_proof() {
     let mut connector = testing::connector();
     let strong =
         |accept: &[Provenance]| Input { accept: accept.iter().copied().collect(), ..testing::input(Source::ContactId) };
-    let result = |connector: &Connector, kind| {
-        let contact = ContactView { kind, ..user() };
+    let result = |connector: &Connector, known_by| {
+        // Signed in another session: says nothing of who is talking in this one.
+        let tier = ("tier".to_owned(), attribute(json!("gold"), Provenance::SignedToken, 1));
+        let contact = ContactView { known_by, attributes: [tier].into(), ..user() };
         bind(connector, &contact, &Supplied::nothing(), NOW).map(|_| ()).map_err(|refusal| refusal.reason())
     };
-    connector.inputs = [("id".parse().unwrap(), strong(&[Provenance::SignedHash, Provenance::SignedToken]))].into();
-    assert_eq!(result(&connector, ContactKind::User), Ok(()));
-    assert_eq!(result(&connector, ContactKind::Lead), Err(Reason::VerificationRequired));
-    assert_eq!(result(&connector, ContactKind::Visitor), Err(Reason::VerificationRequired));
+    connector.inputs = [("id".parse().unwrap(), strong(&[Provenance::SignedToken]))].into();
+    assert_eq!(result(&connector, Some(Provenance::SignedToken)), Ok(()));
+    for weaker in [None, Some(Provenance::SignedHash), Some(Provenance::OtpEmail)] {
+        assert_eq!(result(&connector, weaker), Err(Reason::VerificationRequired), "{weaker:?}");
+    }
 }
 
 #[test]
@@ -197,12 +239,12 @@ fn a_proven_address_is_one_that_a_password_proved() {
         Input { accept: ProvenanceSet::NONE.with(Provenance::OtpEmail), ..testing::input(Source::ProvenEmail) },
     )]
     .into();
-    for (provenance, expected) in
-        [(Provenance::OtpEmail, true), (Provenance::SignedToken, false), (Provenance::Client, false)]
-    {
+    for provenance in [Provenance::OtpEmail, Provenance::SignedToken, Provenance::Client] {
         let mut contact = user();
         contact.attributes.insert("email".to_owned(), attribute(json!("a@b.example"), provenance, 1));
-        assert_eq!(bind(&connector, &contact, &Supplied::nothing(), NOW).is_ok(), expected, "{provenance}");
+        assert!(bind(&connector, &contact, &Supplied::nothing(), NOW).is_err(), "{provenance}: known by name only");
+        contact.proven.email = Some(attribute(json!("a@b.example"), Provenance::OtpEmail, 1));
+        assert!(bind(&connector, &contact, &Supplied::nothing(), NOW).is_ok());
     }
 }
 
@@ -239,4 +281,19 @@ fn the_same_inputs_make_the_same_digest() {
     assert_eq!(base, digest(&json!({"order_id": "ord_1", "note": null, "limit": 5})));
     assert_ne!(base, digest(&json!({"order_id": "ord_2"})));
     assert_ne!(base, digest(&json!({"order_id": "ord_1", "note": ""})));
+}
+
+#[test]
+fn a_write_takes_no_weaker_proof_than_the_workspace_demands() {
+    let nothing = Supplied::parse("{}", "{}", CallerRole::Other).unwrap();
+    let known_by = |known_by| {
+        let write = Connector { needs: Some(Provenance::SignedToken), inputs: [].into(), ..testing::connector() };
+        bind(&write, &ContactView { known_by, ..user() }, &nothing, NOW).map(drop)
+    };
+    assert_eq!(known_by(Some(Provenance::SignedToken)), Ok(()));
+    for weaker in [None, Some(Provenance::SignedHash), Some(Provenance::OtpEmail), Some(Provenance::OtpSms)] {
+        let refused = known_by(weaker).unwrap_err();
+        assert_eq!(refused.reason(), Reason::VerificationRequired, "{weaker:?}");
+        assert!(refused.metadata().contains(&("methods".into(), "JWT".to_owned())), "{refused:?}");
+    }
 }

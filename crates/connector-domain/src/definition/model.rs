@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use safeconduct_types::{ConnectorName, ProvenanceSet, Version, WorkspaceId};
+use safeconduct_types::{ConnectorName, Provenance, ProvenanceSet, Version, WorkspaceId};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
@@ -33,6 +33,11 @@ pub struct Connector {
     pub sensitivity: Sensitivity,
     /// Who may use it.
     pub audience: Audience,
+    /// The weakest proof of identity that it takes, whatever its inputs accept: the workspace's
+    /// `identity.writes_need`, for a write.
+    pub needs: Option<Provenance>,
+    /// The purpose to start a one-time code for, a name in the workspace's `otp.purposes`.
+    pub purpose: Option<String>,
     /// What goes in, by name.
     pub inputs: BTreeMap<InputName, Input>,
     /// How a repeat is recognised; always there for a write.

@@ -13,7 +13,7 @@ use super::reader::{Reader, nearest};
 use super::workspace::{Settings, credentials, release, settings};
 use super::yaml::Node;
 use super::{LoadedWorkspace, MAX_DOCUMENTS};
-use crate::definition::{DefinitionDigest, KeyPlace, SecretName};
+use crate::definition::{DefinitionDigest, Effect, KeyPlace, SecretName};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::workspace::{Credential, Family, Workspace};
 
@@ -88,7 +88,11 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
         .map(|(name, versions)| {
             let versions = versions
                 .into_iter()
-                .map(|(version, read)| Some((version, Arc::new(read?.connector))))
+                .map(|(version, read)| {
+                    let mut connector = read?.connector;
+                    connector.needs = settings.writes_need.filter(|_| connector.effect == Effect::Write);
+                    Some((version, Arc::new(connector)))
+                })
                 .collect::<Option<BTreeMap<_, _>>>()?;
             let live = live.get(&name).cloned().flatten();
             let only = || versions.keys().next().filter(|_| versions.len() == 1).cloned();
@@ -105,6 +109,7 @@ fn build(r: &mut Reader, id: &WorkspaceId, mut documents: Vec<Document>, all_rea
         timezone: settings.timezone,
         identity: settings.identity,
         attributes: settings.attributes,
+        otp: settings.otp,
         upstreams: settings.upstreams,
         credentials,
         connectors,

@@ -37,6 +37,7 @@ pub(super) fn connector(
             "effect",
             "sensitivity",
             "audience",
+            "purpose",
             "inputs",
             "idempotency",
             "limits",
@@ -55,6 +56,7 @@ pub(super) fn connector(
         .and_then(|node| r.word(node, "`effect`", &[("read", Effect::Read), ("write", Effect::Write)], &[]));
     let sensitivity = sensitivity(r, fields);
     let audience = audience(r, fields, effect, sensitivity);
+    let purpose = flatten(fields.get("purpose").map(|node| purpose(r, node)));
     let inputs = fields.get("inputs").map_or_else(|| Some(std::collections::BTreeMap::new()), |node| inputs(r, node));
     let idempotency = flatten(fields.get("idempotency").map(|node| idempotency(r, node)));
     let failures = [("deny", OnStoreFailure::Deny), ("allow", OnStoreFailure::Allow)];
@@ -80,6 +82,9 @@ pub(super) fn connector(
         effect: effect?,
         sensitivity: sensitivity?,
         audience: audience?,
+        // The workspace's, once it is known.
+        needs: None,
+        purpose: purpose?,
         inputs: inputs?,
         idempotency: idempotency?,
         // Resolved once the workspace is known.
@@ -91,6 +96,17 @@ pub(super) fn connector(
         examples: examples?,
         digest: digest(spec),
     })
+}
+
+/// What a code would be for: a name in the workspace's `otp.purposes`, whose form this is.
+fn purpose(r: &mut Reader, node: &Node) -> Option<String> {
+    let text = r.text(node, "`purpose`", 64)?;
+    let rest = text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    if rest && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase()) {
+        return Some(text.to_owned());
+    }
+    r.report(Code::BadValue, &node.place, "`purpose` is one of the workspace's `otp.purposes`, such as `look-up-order`");
+    None
 }
 
 /// Of what has an effect: a title, a description or an example can be corrected in a released version.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::reader::{Fields, Reader, parse_duration, short};
+use safeconduct_types::parse_duration;
+
+use super::reader::{Fields, Reader, short};
 use super::yaml::{Kind, Node};
 use crate::definition::{InputName, LimitName};
 use crate::diagnostic::{Code, Place};

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use safeconduct_types::parse_duration;
+
 use super::yaml::{Kind, Member, Node};
 use crate::diagnostic::{Code, Diagnostic, Place};
 
@@ -249,21 +251,6 @@ impl Reader {
     }
 }
 
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
-}
-
 /// The known name that was most likely meant.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
@@ -311,14 +298,5 @@ mod tests {
             assert_eq!(nearest(typo, known.into_iter()), Some(meant), "{typo}");
         }
         assert_eq!(nearest("colour", known.into_iter()), None);
-    }
-
-    #[test]
-    fn a_length_of_time_has_a_number_and_a_unit() {
-        assert_eq!(parse_duration("8s"), Some(Duration::from_secs(8)));
-        assert_eq!(parse_duration("7d"), Some(Duration::from_hours(7 * 24)));
-        for bad in ["", "8", "s", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "18446744073709551615d"] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
-        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use safeconduct_types::Provenance;
+
 use super::*;
 use crate::definition::{ContactKind, KeyPlace, Method, Source};
 use crate::diagnostic::Severity;
@@ -301,4 +303,14 @@ fn warnings_do_not_keep_a_workspace_from_being_taken() {
         loaded.warnings.iter().map(|one| (one.code, one.severity())).collect::<Vec<_>>(),
         [(Code::StringUnbounded, Severity::Warning)]
     );
+}
+
+#[test]
+fn what_writes_need_reaches_every_write_and_no_read() {
+    let with = WORKSPACE.replace("    user_hash:", "    writes_need: SIGNED_TOKEN\n    user_hash:");
+    let workspace = load(&[&with, LIST, REFUND]).result.unwrap();
+    let needs = |name: &str| workspace.connector(&name.parse().unwrap(), None).unwrap().needs;
+    assert_eq!(needs("refund-order"), Some(Provenance::SignedToken));
+    assert_eq!(needs("list-orders"), None);
+    assert_eq!(codes("    user_hash:", "    writes_need: AGENT\n    user_hash:"), [Code::BadValue]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZoneDatabase;
-use safeconduct_types::Version;
+use safeconduct_types::{Provenance, Version};
 use url::Url;
 
 use super::inputs::flatten;
@@ -30,7 +30,9 @@ pub(super) struct Settings {
     pub(super) limits: BTreeMap<LimitName, Shared>,
     pub(super) guardrails: Guardrails,
     pub(super) identity: Option<RawSection>,
+    pub(super) writes_need: Option<Provenance>,
     pub(super) attributes: Option<RawSection>,
+    pub(super) otp: Option<RawSection>,
     pub(super) upstreams: BTreeMap<UpstreamName, Upstream>,
 }
 
@@ -45,7 +47,7 @@ pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
     let fields = r.fields(
         spec,
         "`spec`",
-        &["timezone", "identity", "attributes", "upstreams", "limits", "guardrails"],
+        &["timezone", "identity", "attributes", "otp", "upstreams", "limits", "guardrails"],
         &["hooks", "notify", "policies"],
     )?;
     let timezone = fields.get("timezone").map_or(Some("UTC".to_owned()), |node| timezone(r, node));
@@ -53,7 +55,12 @@ pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
         named_secrets(r, node);
         section(r, node, "`identity`")
     }));
+    let writes_need = flatten(fields.get("identity").and_then(needed_of_writes).map(|node| proof(r, node)));
     let attributes = flatten(fields.get("attributes").map(|node| attributes(r, node)));
+    let otp = flatten(fields.get("otp").map(|node| {
+        named_secrets(r, node);
+        section(r, node, "`otp`")
+    }));
     let upstreams = fields.get("upstreams").map_or_else(|| Some(BTreeMap::new()), |node| upstreams(r, node));
     // A zone that could not be read has a finding of its own.
     let zone = timezone.as_deref().unwrap_or("UTC");
@@ -65,9 +72,23 @@ pub(super) fn settings(r: &mut Reader, spec: &Node) -> Option<Settings> {
         limits: limits?,
         guardrails: guardrails?,
         identity: identity?,
+        writes_need: writes_need?,
         attributes: attributes?,
+        otp: otp?,
         upstreams: upstreams?,
     })
+}
+
+/// What `identity` says that writes need. The rest of the part is identity's to read.
+fn needed_of_writes(identity: &Node) -> Option<&Node> {
+    let Kind::Map(members) = &identity.kind else { return None };
+    members.iter().find(|member| member.name == "writes_need").map(|member| &member.value)
+}
+
+fn proof(r: &mut Reader, node: &Node) -> Option<Provenance> {
+    let verified: Vec<_> =
+        Provenance::ALL.into_iter().filter(|one| one.is_verified()).map(|one| (one.as_str(), one)).collect();
+    r.word(node, "`writes_need`", &verified, &[])
 }
 
 /// An IANA name that the zones built into the binary have, so that every replica has the same days.

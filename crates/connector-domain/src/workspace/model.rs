@@ -22,6 +22,8 @@ pub struct Workspace {
     pub identity: Option<RawSection>,
     /// The attributes that contacts may have, not yet read: name -> settings.
     pub attributes: Option<RawSection>,
+    /// How contacts prove addresses, not yet read: that rule belongs to otp.
+    pub otp: Option<RawSection>,
     /// The APIs that its connectors may call.
     pub upstreams: BTreeMap<UpstreamName, Upstream>,
     /// What opens them.

@@ -2,6 +2,7 @@
 
 use safeconduct_admission_client::{RecordState, Settlement};
 use safeconduct_connector_domain::execution::{Effect, KeptKeys, State, StoredOutcome};
+use safeconduct_connector_domain::schema::Schema;
 use safeconduct_proto::connector::v1 as proto;
 use safeconduct_service::caller::Caller;
 use safeconduct_service::wire::Fields;
@@ -92,6 +93,9 @@ impl Service {
         if state == State::Succeeded && seen.intent.write && effect == Effect::None {
             return Err(Refusal::invalid_field("effect", "must be HAPPENED where a write has succeeded"));
         }
+        if let Some(output) = &output {
+            self.fits(&looked, &seen, output)?;
+        }
         let outcome = StoredOutcome::found_out(seen.outcome.as_ref(), state, effect, output, self.clock.now());
         let owner = Owner { workspace: &looked.workspace, execution: &looked.execution };
         let sealed = self.vault.seal_outcome(owner, &outcome)?;
@@ -113,5 +117,23 @@ impl Service {
         );
         let resent = seen.resent;
         Ok(Seen { resent, ..Seen::of(record, seen.intent, Some(outcome), false) })
+    }
+
+    /// Whether the output is one that the connector could have given: whoever is replayed it reads it as such.
+    fn fits(&self, looked: &Looked, seen: &Seen, output: &str) -> Result<(), Refusal> {
+        let intent = &seen.intent;
+        let tenant = self.workspaces.get(&looked.workspace)?;
+        let connector = tenant.connector(&intent.connector, Some(&intent.version)).map_err(|_| {
+            Refusal::invalid_field(
+                "output_json",
+                "can't be checked, for the definition that it belongs to is gone; settle without it",
+            )
+        })?;
+        let schema = Schema::compile(&connector.response.output.output_schema())
+            .map_err(|_| Refusal::internal("an output schema does not compile"))?;
+        let output =
+            serde_json::from_str(output).map_err(|_| Refusal::invalid_field("output_json", "must be a JSON object"))?;
+        let wrong = schema.check("output_json", &output);
+        if wrong.is_empty() { Ok(()) } else { Err(Refusal::invalid(wrong)) }
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use safeconduct_types::{ContactId, SessionId, WorkspaceId};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::contact::Attributes;
+use crate::contact::{Attributes, Proven};
 
 /// Something could not be sealed or opened. Says no more: what failed to open is not ours to describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +34,7 @@ impl Owner<'_> {
     fn context(&self) -> Vec<u8> {
         let mut context = Vec::with_capacity(192);
         for part in [
-            "safeconduct/assertion/attributes/1",
+            "safeconduct/assertion/attributes/2",
             self.workspace.as_str(),
             self.session.as_str(),
             self.contact.as_str(),
@@ -45,12 +46,22 @@ impl Owner<'_> {
     }
 }
 
-pub(super) fn seal(seal: &dyn Seal, owner: &Owner<'_>, attributes: &Attributes) -> Result<Vec<u8>, SealError> {
-    let plain = Zeroizing::new(serde_json::to_vec(attributes).map_err(|_| SealError)?);
+/// What is sealed.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    #[serde(rename = "a", default, skip_serializing_if = "Attributes::is_empty")]
+    pub(super) attributes: Attributes,
+    #[serde(rename = "p", default, skip_serializing_if = "Proven::is_empty")]
+    pub(super) proven: Proven,
+}
+
+pub(super) fn seal(seal: &dyn Seal, owner: &Owner<'_>, known: &Known) -> Result<Vec<u8>, SealError> {
+    let plain = Zeroizing::new(serde_json::to_vec(known).map_err(|_| SealError)?);
     seal.seal(&owner.context(), &plain)
 }
 
-pub(super) fn open(seal: &dyn Seal, owner: &Owner<'_>, sealed: &[u8]) -> Result<Attributes, SealError> {
+pub(super) fn open(seal: &dyn Seal, owner: &Owner<'_>, sealed: &[u8]) -> Result<Known, SealError> {
     let plain = seal.open(&owner.context(), sealed)?;
     serde_json::from_slice(&plain).map_err(|_| SealError)
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use safeconduct_types::{CallerName, Secret, SessionId, Timestamp, WorkspaceId};
 
-use super::sealed::{self, Owner, Seal};
+use super::sealed::{self, Known, Owner, Seal};
 use super::{ALGORITHM, Header, JwkSet, JwksError, KeyId, MAX_LEN, MAX_PRESENTERS, Payload, STRICT, TYPE};
 use crate::contact::{Contact, Method};
 
@@ -134,7 +134,8 @@ pub fn sign(claims: &Claims, key: &SigningKey, seal: &dyn Seal) -> Result<String
         return Err(SignError::Ended);
     }
     let owner = Owner { workspace: &claims.workspace, session: &claims.session, contact: &claims.contact.id };
-    let attributes = sealed::seal(seal, &owner, &claims.contact.attributes).map_err(|_| SignError::Seal)?;
+    let Contact { attributes, proven, .. } = claims.contact.clone();
+    let known = sealed::seal(seal, &owner, &Known { attributes, proven }).map_err(|_| SignError::Seal)?;
     let header = Header { alg: ALGORITHM.to_owned(), kid: key.id.clone(), typ: TYPE.to_owned() };
     let payload = Payload {
         iss: claims.issuer.clone(),
@@ -150,7 +151,7 @@ pub fn sign(claims: &Claims, key: &SigningKey, seal: &dyn Seal) -> Result<String
         sub: claims.contact.id.clone(),
         knd: claims.contact.kind,
         mth: claims.method,
-        att: STRICT.encode(attributes),
+        att: STRICT.encode(known),
     };
     let mut token = String::with_capacity(1024);
     let parts = [serde_json::to_vec(&header), serde_json::to_vec(&payload)];

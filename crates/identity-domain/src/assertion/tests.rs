@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::assertion::{Claims, SealError, SigningKey, Validity, sign};
-use crate::contact::{Attributes, ContactKind, Identifier, Identity};
+use crate::contact::{Attributes, ContactKind, Identifier, Identity, Proven};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const QUARTER: Duration = Duration::from_mins(15);
@@ -64,6 +64,7 @@ fn claims() -> Claims {
             id: ContactId::from_digest(&[5; 16]),
             kind: ContactKind::User,
             attributes: Attributes::from([ann.attribute(Provenance::SignedHash, NOW)]),
+            proven: Proven::default(),
         },
         method: Method::UserHash,
         validity: Validity::new(NOW, QUARTER, NOW.after(DAY)),

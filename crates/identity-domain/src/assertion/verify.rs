@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use safeconduct_types::{CallerName, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
 
-use super::sealed::{self, Owner, Seal};
+use super::sealed::{self, Known, Owner, Seal};
 use super::{ALGORITHM, Header, JwkSet, KeyId, MAX_LEN, MAX_PRESENTERS, Payload, STRICT, TYPE};
 use crate::contact::{Contact, Method};
 use crate::strict_json;
@@ -31,9 +31,19 @@ pub struct VerifiedContact {
     epoch: u32,
     contact: Contact,
     method: Method,
+    presenters: Vec<CallerName>,
     issued: Timestamp,
     expires: Timestamp,
     proof_expires: Timestamp,
+}
+
+/// Who brings an assertion, and until when it counts there.
+#[derive(Clone, Copy)]
+struct Bringing<'a> {
+    /// None: a sister that has checked who presents it.
+    presenter: Option<&'a CallerName>,
+    /// For how long after its end it still counts.
+    grace: Duration,
 }
 
 impl VerifiedContact {
@@ -65,6 +75,11 @@ impl VerifiedContact {
     /// How that was proven.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// Who may present it.
+    pub fn presenters(&self) -> &[CallerName] {
+        &self.presenters
     }
 
     /// When the assertion was issued, in whole seconds.
@@ -111,6 +126,35 @@ impl Verifier {
         presenter: &CallerName,
         audience: &str,
     ) -> Result<VerifiedContact, Refusal> {
+        self.check(token, now, Bringing { presenter: Some(presenter), grace: Duration::ZERO }, audience)
+    }
+
+    /// Like [`Self::verify`], for whoever exchanges the assertion for a fresh one: it may have ended up to `grace` ago.
+    /// Nothing else may be done with it.
+    pub fn verify_for_renewal(
+        &self,
+        token: &str,
+        now: Timestamp,
+        presenter: &CallerName,
+        audience: &str,
+        grace: Duration,
+    ) -> Result<VerifiedContact, Refusal> {
+        self.check(token, now, Bringing { presenter: Some(presenter), grace }, audience)
+    }
+
+    /// Like [`Self::verify`], where a sister passes on what was presented to it: that the presenter may do so was checked
+    /// there. Only for what is called by services of the suite alone.
+    pub fn verify_passed_on(&self, token: &str, now: Timestamp, audience: &str) -> Result<VerifiedContact, Refusal> {
+        self.check(token, now, Bringing { presenter: None, grace: Duration::ZERO }, audience)
+    }
+
+    fn check(
+        &self,
+        token: &str,
+        now: Timestamp,
+        bringing: Bringing<'_>,
+        audience: &str,
+    ) -> Result<VerifiedContact, Refusal> {
         let parts = take_apart(token)?;
         if !self.keys.contains(&parts.kid) {
             return Err(invalid("it is signed with a key that is not, or no longer, identity's"));
@@ -123,14 +167,14 @@ impl Verifier {
         if payload.iss != *self.issuer || payload.aud != audience {
             return Err(invalid("it was issued by or for another suite"));
         }
-        check(&payload, now, presenter)?;
+        check(&payload, now, bringing)?;
         self.open(payload)
     }
 
     fn open(&self, payload: Payload) -> Result<VerifiedContact, Refusal> {
         let owner = Owner { workspace: &payload.wsp, session: &payload.sid, contact: &payload.sub };
         let sealed = STRICT.decode(&payload.att).map_err(|_| invalid(FORM))?;
-        let attributes = sealed::open(&*self.seal, &owner, &sealed)
+        let Known { attributes, proven } = sealed::open(&*self.seal, &owner, &sealed)
             .map_err(|_| invalid("its attributes cannot be opened with this service's keys"))?;
         Ok(VerifiedContact {
             session_start: Timestamp::from_seconds(payload.sst),
@@ -139,7 +183,8 @@ impl Verifier {
             issued: Timestamp::from_seconds(payload.iat),
             expires: Timestamp::from_seconds(payload.exp),
             proof_expires: Timestamp::from_seconds(payload.pxp),
-            contact: Contact { id: payload.sub, kind: payload.knd, attributes },
+            contact: Contact { id: payload.sub, kind: payload.knd, attributes, proven },
+            presenters: payload.azp,
             workspace: payload.wsp,
             session: payload.sid,
         })
@@ -168,8 +213,8 @@ fn take_apart(token: &str) -> Result<Parts<'_>, Refusal> {
     Ok(Parts { kid: header.kid, signed, payload, signature })
 }
 
-fn check(payload: &Payload, now: Timestamp, presenter: &CallerName) -> Result<(), Refusal> {
-    if payload.azp.len() > MAX_PRESENTERS || !payload.azp.contains(presenter) {
+fn check(payload: &Payload, now: Timestamp, bringing: Bringing<'_>) -> Result<(), Refusal> {
+    if payload.azp.len() > MAX_PRESENTERS || bringing.presenter.is_some_and(|one| !payload.azp.contains(one)) {
         let why = "the assertion was not issued for this caller; name the caller among `presenters`";
         return Err(Refusal::new(Reason::AudienceMismatch, why));
     }
@@ -179,10 +224,10 @@ fn check(payload: &Payload, now: Timestamp, presenter: &CallerName) -> Result<()
     if payload.exp <= payload.iat || payload.exp > payload.pxp {
         return Err(invalid(FORM));
     }
-    if now >= Timestamp::from_seconds(payload.exp) {
+    if now >= Timestamp::from_seconds(payload.exp).after(bringing.grace) {
         return Err(Refusal::new(
             Reason::AssertionExpired,
-            "the assertion has expired; get a new one with VerifyIdentity",
+            "the assertion has expired; renew it in time, or get a new one with VerifyIdentity",
         ));
     }
     Ok(())

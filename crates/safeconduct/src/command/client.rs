@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use safeconduct_proto::common::v1::Guidance;
+use safeconduct_proto::common::v1::guidance::Detail;
+use safeconduct_proto::common::v1::{Guidance, VerificationNeeded};
 use safeconduct_proto::connector::v1::connector_admin_service_client::ConnectorAdminServiceClient;
 use safeconduct_proto::connector::v1::connector_service_client::ConnectorServiceClient;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
+use safeconduct_proto::otp::v1::otp_service_client::OtpServiceClient;
 use safeconduct_types::SecretText;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -61,6 +63,22 @@ pub(crate) fn admin(channel: &Authenticated) -> ConnectorAdminServiceClient<Auth
 
 pub(crate) fn identity(channel: &Authenticated) -> IdentityServiceClient<Authenticated> {
     IdentityServiceClient::new(channel.clone())
+}
+
+pub(crate) fn otp(channel: &Authenticated) -> OtpServiceClient<Authenticated> {
+    OtpServiceClient::new(channel.clone())
+}
+
+/// What would have to be verified, if that is why a call was refused.
+pub(crate) fn verification_needed(status: &Status) -> Option<VerificationNeeded> {
+    match safeconduct_service::status::guidance_in(status)?.detail? {
+        Detail::Verification(needed) => Some(needed),
+        Detail::Confirmation(_)
+        | Detail::Authorization(_)
+        | Detail::Limit(_)
+        | Detail::Choices(_)
+        | Detail::Violations(_) => None,
+    }
 }
 
 /// A file's text without the line break at its end.

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use aws_lc_rs::hmac;
+use safeconduct_identity_domain::token::{Algorithm, sign};
 use safeconduct_proto::identity::v1 as pb;
-use safeconduct_types::SecretText;
+use safeconduct_types::{Clock as _, Secret, SecretText, SystemClock};
+use serde_json::{Map, Value};
 
 use super::client;
 use crate::cli::SignCommand;
@@ -14,6 +16,10 @@ pub(crate) fn run(what: SignCommand) -> Outcome {
     match what {
         SignCommand::UserHash { user_id, secret_file } => {
             println!("{}", user_hash(&client::read_text(&secret_file)?, &user_id));
+            Ok(ExitCode::SUCCESS)
+        }
+        SignCommand::Token { user_id, secret_file, alg, lifetime, claims } => {
+            println!("{}", token(&client::read_text(&secret_file)?, &user_id, &alg, lifetime, &claims)?);
             Ok(ExitCode::SUCCESS)
         }
         SignCommand::Assertion { workspace, user_id, secret_file, address, token_file, presenter, ca } => {
@@ -36,6 +42,19 @@ pub(crate) fn run(what: SignCommand) -> Outcome {
 pub(crate) fn user_hash(secret: &SecretText, user_id: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
     hex::encode(hmac::sign(&key, user_id.as_bytes()))
+}
+
+/// A token of these claims that holds from now on.
+fn token(secret: &SecretText, user_id: &str, alg: &str, lifetime: u32, claims: &str) -> Result<String, Failure> {
+    let mut all: Map<String, Value> =
+        serde_json::from_str(claims).map_err(|error| Failure::usage(format!("--claims is no JSON object: {error}")))?;
+    let now = SystemClock.now().as_seconds();
+    for (name, value) in [("user_id", user_id.into()), ("iat", now.into()), ("exp", (now + i64::from(lifetime)).into())] {
+        all.entry(name).or_insert(value);
+    }
+    let secret = Secret::new(secret.expose().as_bytes().to_vec());
+    let signed = Algorithm::from_name(alg).and_then(|alg| sign(alg, &secret, &all));
+    signed.ok_or_else(|| Failure::usage("--alg must be HS256, HS384 or HS512"))
 }
 
 pub(crate) fn verify_request(

@@ -1,5 +1,6 @@
 //! `serve`: from the configuration to a running process.
 
+mod keys;
 mod marks;
 mod probe;
 mod store;

@@ -1,31 +1,31 @@
 //! Which service gets what.
 
-use std::path::Path;
+mod otp;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use safeconduct_admission::Admission;
-use safeconduct_admission_client::{Admission as Port, GrpcAdmission, Mirror};
+use safeconduct_admission_client::{Admission as Port, GrpcAdmission};
 use safeconduct_connector as connector;
-use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings};
+use safeconduct_identity::{ClaimSealer, Identity, JWKS_PATH, Keys, Ports, Settings, SigningSet, StoredSigning};
 use safeconduct_identity_domain::assertion::JwkSet;
 use safeconduct_proto::admission::v1::admission_service_server::AdmissionServiceServer;
 use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use safeconduct_proto::identity::v1::GetJwksRequest;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use safeconduct_proto::identity::v1::identity_service_server::IdentityServiceServer;
-use safeconduct_proto::otp::v1::otp_service_server::OtpServiceServer;
 use safeconduct_service::caller::Authenticator;
 use safeconduct_service::channel::{SisterChannel, with_deadline};
-use safeconduct_service::config::{Config, ListenerConfig, StoreConfig};
+use safeconduct_service::config::{Config, ListenerConfig};
 use safeconduct_service::jwks_cache::JwksCache;
-use safeconduct_service::keyring::{Keyring, Purpose, Sealer, create_suite};
+use safeconduct_service::keyring::{JWKS_MAX_AGE, Live, LiveKeyring, Purpose};
 use safeconduct_service::layers::layered;
 use safeconduct_service::process::Process;
 use safeconduct_service::secrets::Secrets;
 use safeconduct_service::server::{Document, ListenerSpec, RoutesFactory};
 use safeconduct_service::status::from_sister;
-use safeconduct_store::{Store, StoreKeyer};
+use safeconduct_store::{Records, Store, StoreKeyer};
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Deadline, Random, SystemRandom};
 use tonic::server::NamedService;
@@ -33,6 +33,7 @@ use tonic::service::Routes;
 
 use crate::cli::Which;
 use crate::exit::Failure;
+use crate::serve::keys::{self, KeyFiles};
 use crate::serve::marks::Marks;
 use crate::serve::probe::StoreProbe;
 use crate::workspaces::{self, Directory, Found};
@@ -59,6 +60,7 @@ struct Builder<'a> {
     random: Arc<dyn Random>,
     listeners: Vec<ListenerSpec>,
     documents: Vec<Document>,
+    key_files: KeyFiles,
 }
 
 impl Suite {
@@ -73,44 +75,14 @@ impl Suite {
             .map_err(Failure::internal)?;
         let authenticator = Arc::new(Authenticator::new(config, Arc::clone(&clock)).map_err(Failure::usage)?);
         let secrets = Arc::new(Secrets::new(config.secrets_dir.clone(), environment, Arc::clone(&clock)));
-        prepare_directories(which, config, &*random)?;
-        let (listeners, documents) = (Vec::new(), Vec::new());
+        keys::prepare(which, config, &*random)?;
+        let (listeners, documents, key_files) = (Vec::new(), Vec::new(), KeyFiles::default());
         let mut builder =
-            Builder { config, which, process, authenticator, secrets, clock, random, listeners, documents };
+            Builder { config, which, process, authenticator, secrets, clock, random, listeners, documents, key_files };
         builder.services().await?;
+        builder.key_files.show(&builder.process);
         Ok(Self { process: builder.process, listeners: builder.listeners, documents: builder.documents })
     }
-}
-
-/// The embedded store's folder, and in a suite of one process on a new embedded store the key files, are made when they
-/// are missing. Beside a store that is there already they are not: records are found by a keyed hash, so with other
-/// keys nothing that was done would be found, and all of it could be done again.
-fn prepare_directories(which: Which, config: &Config, random: &dyn Random) -> Result<(), Failure> {
-    let keys = &config.keyring_dir;
-    let missing = !keys.join("identity.keys").exists() || !keys.join("admission.keys").exists();
-    let made_when_missing = match &config.store {
-        StoreConfig::Embedded { dir } => {
-            std::fs::create_dir_all(dir)
-                .map_err(|error| Failure::unavailable(format!("{}: cannot be made ({error})", dir.display())))?;
-            !["identity", "admission"].iter().any(|service| dir.join(format!("{service}.redb")).exists())
-        }
-        StoreConfig::Redis(_) => false,
-    };
-    if which != Which::All || !missing {
-        return Ok(());
-    }
-    if !made_when_missing {
-        return Err(Failure::usage(format!(
-            "{}: the key files are missing, but there is a store that was written with some; restore them, or name their \
-             folder (keyring_dir). For a new Redis make them once with `safeconduct keys init --dir {}` and give every \
-             process the same",
-            keys.display(),
-            keys.display()
-        )));
-    }
-    let made = create_suite(keys, random).map_err(Failure::usage)?;
-    tracing::info!(directory = %keys.display(), files = made.len(), "made the suite's key files");
-    Ok(())
 }
 
 impl Builder<'_> {
@@ -119,32 +91,43 @@ impl Builder<'_> {
     }
 
     async fn services(&mut self) -> Result<(), Failure> {
-        let found = if self.runs(Which::Identity) || self.runs(Which::Connector) {
-            self.workspaces()?
-        } else {
-            Found::default()
-        };
+        // Whoever knows workspaces and contacts: everybody but admission.
+        let knows_workspaces = self.which != Which::Admission;
+        let found = if knows_workspaces { self.workspaces()? } else { Found::default() };
         let admission = if self.runs(Which::Admission) { Some(self.admission().await?) } else { None };
-        let marks = if self.runs(Which::Identity) || self.runs(Which::Connector) {
-            let channel = match admission {
-                Some(channel) => channel,
-                None => self.over_tcp(self.config.admission_channel())?,
-            };
-            Some(Marks::follow(channel, &self.process).await)
-        } else {
-            None
-        };
-        let identity = match &marks {
-            Some(marks) if self.runs(Which::Identity) => Some(self.identity(&found, marks).await?),
-            _ => None,
-        };
-        if self.runs(Which::Otp) {
-            self.otp()?;
+        if !knows_workspaces {
+            return Ok(());
         }
-        if let Some(marks) = marks.filter(|_| self.runs(Which::Connector)) {
+        let marks = Marks::follow(self.admission_for("connector", admission.as_ref())?, &self.process).await;
+        let identity = if self.runs(Which::Identity) { Some(self.identity(&found, &marks).await?) } else { None };
+        if self.runs(Which::Otp) {
+            let sisters = otp::Sisters {
+                identity: self.identity_for("otp", identity.as_ref())?,
+                admission: self.admission_for("otp", admission.as_ref())?,
+                mirror: marks.mirror.clone(),
+            };
+            self.otp(&found, sisters).await?;
+        }
+        if self.runs(Which::Connector) {
+            let identity = self.identity_for("connector", identity.as_ref())?;
             self.connector(&found, identity, marks)?;
         }
         Ok(())
+    }
+
+    /// Admission as this service reaches it: in this process, or over TCP.
+    fn admission_for(&self, from: &'static str, here: Option<&RoutesFactory>) -> Result<SisterChannel, Failure> {
+        match here {
+            Some(routes) => Ok(self.in_process(from, routes)),
+            None => self.over_tcp(self.config.admission_channel()),
+        }
+    }
+
+    fn identity_for(&self, from: &'static str, here: Option<&RoutesFactory>) -> Result<SisterChannel, Failure> {
+        match here {
+            Some(routes) => Ok(self.in_process(from, routes)),
+            None => self.over_tcp(self.config.identity_channel()),
+        }
     }
 
     fn workspaces(&self) -> Result<Found, Failure> {
@@ -169,9 +152,10 @@ impl Builder<'_> {
         Ok(found)
     }
 
-    async fn admission(&mut self) -> Result<SisterChannel, Failure> {
+    async fn admission(&mut self) -> Result<RoutesFactory, Failure> {
         let keyring = self.keyring("admission")?;
-        let store = StoreKeyer::new(keyring.primary(Purpose::StoreHashing).map_err(Failure::usage)?.secret());
+        let keys = keyring.current();
+        let store = StoreKeyer::new(keys.primary(Purpose::StoreHashing).map_err(Failure::usage)?.secret());
         let clock = Arc::clone(&self.clock);
         let service = match self.store("admission").await? {
             Store::Embedded(opened) => Admission::embedded(opened, store, clock),
@@ -185,16 +169,20 @@ impl Builder<'_> {
         drop(self.process.tasks.spawn_background(move |stop| marks.follow_marks(stop)));
         self.watch_store(service.clone()).await;
         let routes: RoutesFactory = Arc::new(move || Routes::new(service.server()).add_service(gateway.server()));
-        let channel = self.in_process("connector", &routes);
+        let here = Arc::clone(&routes);
         let config = self.config;
         let names = vec![AdmissionServiceServer::<()>::NAME, RateLimitServiceServer::<()>::NAME];
         self.listen("admission", &config.admission, names, routes)?;
-        Ok(channel)
+        Ok(here)
     }
 
-    async fn identity(&mut self, found: &Found, marks: &Marks) -> Result<SisterChannel, Failure> {
+    async fn identity(&mut self, found: &Found, marks: &Marks) -> Result<RoutesFactory, Failure> {
         let keyring = self.keyring("identity")?;
-        let keys = Keys::from_keyring(&keyring, Arc::clone(&self.random)).map_err(Failure::usage)?;
+        let mut keys = Keys::from_keyring(&keyring, Arc::clone(&self.random)).map_err(Failure::usage)?;
+        let records = self.store("identity").await?.records();
+        if let Some(period) = self.config.signing_period {
+            keys.signing = self.stored_signing(&keyring, &keys, &records, period).await?;
+        }
         let assertion = &self.config.assertion;
         let settings = Settings {
             issuer: assertion.issuer.clone(),
@@ -202,55 +190,50 @@ impl Builder<'_> {
             assertion_lifetime: assertion.lifetime,
             ..Settings::default()
         };
+        let admission = Arc::new(GrpcAdmission::new(marks.admission.clone()));
         let ports = Ports {
-            records: self.store("identity").await?.records(),
+            records,
             workspaces: Arc::new(Directory::new(&found.workspaces, Arc::clone(&self.secrets))),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
             mirror: marks.mirror.clone(),
-            marking: Arc::new(GrpcAdmission::new(marks.admission.clone())),
+            marking: Arc::<GrpcAdmission>::clone(&admission),
+            erasing: Arc::<GrpcAdmission>::clone(&admission),
+            admission,
+            tasks: self.process.tasks.clone(),
         };
-        let service = Identity::new(settings, keys, ports).map_err(Failure::usage)?;
+        let service = Identity::new(settings, keys, ports);
+        let counted = Arc::clone(&service);
+        self.process.metrics.show(move |text| counted.metrics(text));
+        let public = Arc::clone(&service);
         self.documents.push(Document {
             path: JWKS_PATH,
             media_type: "application/jwk-set+json",
-            text: service.jwks_json().to_owned(),
+            max_age: JWKS_MAX_AGE,
+            text: Arc::new(move || public.jwks_json()),
         });
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let server = safeconduct_identity::server(Arc::clone(&service));
             Routes::new(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
         });
-        let channel = self.in_process("connector", &routes);
+        let here = Arc::clone(&routes);
         let config = self.config;
         self.listen("identity", &config.identity, vec![IdentityServiceServer::<()>::NAME], routes)?;
-        Ok(channel)
-    }
-
-    fn otp(&mut self) -> Result<(), Failure> {
-        let limit = self.config.limits.message_bytes;
-        let routes: RoutesFactory = Arc::new(move || {
-            let server = safeconduct_otp::server();
-            Routes::new(server.max_decoding_message_size(limit).max_encoding_message_size(limit))
-        });
-        let config = self.config;
-        self.listen("otp", &config.otp, vec![OtpServiceServer::<()>::NAME], routes)
+        Ok(here)
     }
 
     fn connector(
         &mut self,
         found: &Found,
-        identity: Option<SisterChannel>,
+        identity: SisterChannel,
         Marks { admission, mirror }: Marks,
     ) -> Result<(), Failure> {
         let keyring = self.keyring("connector")?;
-        let identity = match identity {
-            Some(channel) => channel,
-            None => self.over_tcp(self.config.identity_channel())?,
-        };
-        let sealer = |purpose| Sealer::new(&keyring, purpose, Arc::clone(&self.random)).map_err(Failure::usage);
+        let sealer = |purpose| keyring.sealer(purpose, Arc::clone(&self.random)).map_err(Failure::usage);
         let port = Arc::new(GrpcAdmission::new(admission.clone()));
-        let trace_key = keyring.primary(Purpose::TraceHashing).map_err(Failure::usage)?.secret();
+        let keys = keyring.current();
+        let trace_key = keys.primary(Purpose::TraceHashing).map_err(Failure::usage)?.secret();
         let taken = found.workspaces.iter().map(|one| Arc::clone(&one.workspace));
         let workspaces = connector::Workspaces::new(taken, &self.secrets, &self.clock).map_err(Failure::usage)?;
         let assertion = &self.config.assertion;
@@ -265,7 +248,7 @@ impl Builder<'_> {
             ),
             admission: Arc::clone(&port) as Arc<dyn Port>,
             marking: port,
-            mirror: mirror.clone(),
+            mirror,
             vault: connector::Vault::new(sealer(Purpose::RecordSealing)?),
             settings: connector::Settings { lease: self.config.lease },
             tasks: self.process.tasks.clone(),
@@ -273,7 +256,7 @@ impl Builder<'_> {
             random: Arc::clone(&self.random),
             trace_names: ContactHasher::new(trace_key),
         });
-        self.watch_admission(admission, mirror, service.reads_without_store());
+        self.watch_admission(admission, Arc::clone(&service));
         let limit = self.config.limits.message_bytes;
         let routes: RoutesFactory = Arc::new(move || {
             let (executing, credentials, admin) = service.servers();
@@ -297,7 +280,31 @@ impl Builder<'_> {
             }
         };
         let parse = |text: &str| JwkSet::parse(text).map_err(|error| error.to_string());
-        JwksCache::new(fetch, parse, Arc::clone(&self.clock))
+        let cache = JwksCache::new(fetch, parse, Arc::clone(&self.clock));
+        let followed = cache.clone();
+        drop(self.process.tasks.spawn_background(move |stop| followed.follow(stop)));
+        cache
+    }
+
+    /// Signing keys that identity makes itself, taken in turns from now on.
+    async fn stored_signing(
+        &self,
+        file: &LiveKeyring,
+        keys: &Keys,
+        records: &Arc<dyn Records>,
+        period: Duration,
+    ) -> Result<Live<SigningSet>, Failure> {
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let sealed = (keys.records.clone(), file.clone());
+        let stored = StoredSigning::new(Arc::clone(records), &keys.store, sealed, StoredSigning::turns(period), clock, random);
+        let first = stored
+            .take()
+            .await
+            .map_err(|refusal| Failure::unavailable(format!("the signing keys in identity's store: {refusal}")))?;
+        let live = Live::fixed(first);
+        let followed = live.clone();
+        drop(self.process.tasks.spawn_background(move |stop| stored.follow(followed, stop)));
+        Ok(live)
     }
 
     /// A sister in this process is reached through its own layers, so that there is no second way in.
@@ -333,9 +340,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn keyring(&self, service: &str) -> Result<Keyring, Failure> {
-        let path = self.config.keyring_dir.join(format!("{service}.keys"));
-        Keyring::load(&path).map_err(|error| missing_keys(&error, &path, &self.config.keyring_dir))
+    fn keyring(&mut self, service: &str) -> Result<LiveKeyring, Failure> {
+        self.key_files.open(&self.config.keyring_dir, service, &self.process, &self.clock)
     }
 
     /// Each service has a store of its own; on the embedded engine that is a file of its own.
@@ -357,18 +363,16 @@ impl Builder<'_> {
         }));
     }
 
-    /// Without an admission that takes writes, writes are out, and reads go on.
-    fn watch_admission(&self, admission: SisterChannel, mirror: Mirror, reads_anyway: bool) {
+    /// Without an admission that takes writes, writes are out; reads go on if all of them would.
+    fn watch_admission(&self, admission: SisterChannel, service: Arc<connector::Service>) {
         let health = self.process.health.clone();
-        let clock = Arc::clone(&self.clock);
         let mut probe = StoreProbe::new(admission, Arc::clone(&self.clock), Arc::clone(&self.random));
         drop(self.process.tasks.spawn_background(move |stop| async move {
-            health.set("connector.read", reads_anyway).await;
+            health.set("connector.read", service.takes_reads(false)).await;
             loop {
                 let standing = probe.standing().await;
                 // What touches somebody's own waits until it is known again what was revoked.
-                let is_known = !mirror.is_lagging(clock.instant());
-                health.set("connector.read", standing.reads && is_known || reads_anyway).await;
+                health.set("connector.read", service.takes_reads(standing.reads)).await;
                 health.set("connector.write", standing.writes).await;
                 if !pause(&stop).await {
                     break;
@@ -383,18 +387,5 @@ async fn pause(stop: &tokio_util::sync::CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(PROBE_PAUSE) => true,
-    }
-}
-
-fn missing_keys(error: &impl std::fmt::Display, path: &Path, dir: &Path) -> Failure {
-    if path.exists() {
-        Failure::usage(error)
-    } else {
-        Failure::usage(format!(
-            "{}: there is no such key file; make the suite's key files once with `safeconduct keys init --dir {}` and \
-             give each service its own",
-            path.display(),
-            dir.display()
-        ))
     }
 }

@@ -78,7 +78,11 @@ pub struct Config {
     pub log: LogConfig,
     pub store: StoreConfig,
     pub identity: ListenerConfig,
+    /// How long identity's own signing keys sign; `None`: those of its key file sign.
+    pub signing_period: Option<Duration>,
     pub otp: ListenerConfig,
+    /// Whether codes may be printed, for development.
+    pub otp_console: bool,
     pub connector: ListenerConfig,
     pub admission: ListenerConfig,
     pub envoy: EnvoyConfig,

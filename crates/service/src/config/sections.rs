@@ -30,6 +30,8 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
     let log = log(reader);
     let [identity, otp, connector, admission] =
         ["identity", "otp", "connector", "admission"].map(|section| listener(reader, section, &callers));
+    let signing_period = signing_period(reader);
+    let otp_console = reader.flag("otp.console");
     let envoy = envoy(reader);
     let lease = reader.duration("connector.lease", SECOND..=10 * MINUTE);
     let store = store::read(reader, &data_dir, lease);
@@ -53,7 +55,9 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
         log: log?,
         store: store?,
         identity: identity?,
+        signing_period,
         otp: otp?,
+        otp_console,
         connector: connector?,
         admission: admission?,
         envoy: envoy?,
@@ -68,6 +72,13 @@ pub(super) fn read(reader: &Reader, config_dir: PathBuf, file: Option<PathBuf>) 
     };
     certificates_are_asked_for(reader, &config);
     Some(config)
+}
+
+/// None: the key file's keys sign.
+fn signing_period(reader: &Reader) -> Option<Duration> {
+    let kept_in_store = reader.choice("identity.signing", &[("file", false), ("store", true)]);
+    let period = reader.duration("identity.signing_period", HOUR..=365 * 24 * HOUR);
+    kept_in_store.unwrap_or_default().then_some(period)
 }
 
 fn runtime(reader: &Reader) -> Option<RuntimeConfig> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use safeconduct_types::{Random, Secret, SecretText};
+use safeconduct_types::{Random, Secret, SecretText, Timestamp};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,11 @@ struct Entry {
     id: String,
     #[serde(default)]
     primary: bool,
+    /// Seconds of Unix time; so is the next one. Files from before these were kept have neither.
+    #[serde(default)]
+    staged: Option<i64>,
+    #[serde(default)]
+    replaced: Option<i64>,
     secret: SecretText,
 }
 
@@ -43,7 +48,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeyringError> {
             error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
         KeyringError::new(
             path,
-            format!("line {line}: not a key file; each [[key]] has purpose, id, primary and secret"),
+            format!(
+                "line {line}: not a key file; each [[key]] has purpose, id, primary and secret, and may have times"
+            ),
         )
     })?;
     document.key.into_iter().enumerate().map(|(index, entry)| key(path, index + 1, &entry)).collect()
@@ -83,6 +90,8 @@ fn key(path: &Path, number: usize, entry: &Entry) -> Result<Key, KeyringError> {
         purpose: entry.purpose.parse().map_err(|message: String| wrong(&message))?,
         id: entry.id.parse().map_err(wrong)?,
         primary: entry.primary,
+        staged: entry.staged.map(Timestamp::from_seconds),
+        replaced: entry.replaced.map(Timestamp::from_seconds),
         secret: Secret::new(secret),
     })
 }
@@ -96,7 +105,13 @@ fn render(keys: &[Key]) -> Zeroizing<String> {
         let secret = Zeroizing::new(STANDARD.encode(key.secret.expose()));
         // Writing to a string cannot fail.
         let _ = write!(text, "\n[[key]]\npurpose = \"{}\"\nid = \"{}\"\n", key.purpose, key.id);
-        let _ = write!(text, "primary = {}\nsecret = \"{}\"\n", key.primary, *secret);
+        let _ = writeln!(text, "primary = {}", key.primary);
+        for (name, time) in [("staged", key.staged), ("replaced", key.replaced)] {
+            if let Some(time) = time {
+                let _ = writeln!(text, "{name} = {}", time.as_seconds());
+            }
+        }
+        let _ = writeln!(text, "secret = \"{}\"", *secret);
     }
     text
 }

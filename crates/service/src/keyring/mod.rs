@@ -6,87 +6,31 @@
 //! into their file.
 
 mod file;
+mod live;
+mod purpose;
 mod sealer;
 mod suite;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use safeconduct_types::{Random, Secret};
+use safeconduct_types::{Random, Secret, Timestamp};
+use subtle::ConstantTimeEq as _;
 
+pub use live::{LOOK_EVERY, Live, LiveKeyring, Look};
+pub use purpose::{ASSERTIONS_LIVE, JWKS_MAX_AGE, Purpose, TAKEN_WITHIN};
 pub use sealer::{NotOpened, NotSealed, Sealer};
-pub use suite::{SuiteKey, create_suite, list_suite, promote_suite, retire_suite, rotate_suite, stage_suite};
+pub use suite::{
+    Added, SuiteKey, Wanting, complete_suite, create_suite, list_suite, promote_suite, retire_suite, stage_suite,
+};
+
+/// The most keys of one purpose in a file: the one in use, those before it, the next one.
+const MAX_KEYS: usize = 16;
 
 /// Bytes of every key.
 pub const KEY_LEN: usize = 32;
-
-/// What a key is for; nothing else uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Purpose {
-    /// Signs assertions (an Ed25519 seed). Identity only.
-    AssertionSigning,
-    /// Seals the attributes inside assertions (AES-256-GCM). Shared by identity, otp and connector.
-    ClaimSealing,
-    /// Seals what the connector keeps in records (AES-256-GCM).
-    RecordSealing,
-    /// Hashes the store's keys (HMAC-SHA256), one key a service.
-    StoreHashing,
-    /// Makes contact ids (HMAC-SHA256). Identity only.
-    ContactHashing,
-    /// Hashes contacts in traces and logs (HMAC-SHA256). Shared by all, so that a contact looks the same everywhere.
-    TraceHashing,
-}
-
-impl Purpose {
-    /// Every purpose.
-    pub const ALL: [Self; 6] = [
-        Self::AssertionSigning,
-        Self::ClaimSealing,
-        Self::RecordSealing,
-        Self::StoreHashing,
-        Self::ContactHashing,
-        Self::TraceHashing,
-    ];
-
-    /// Its name in a key file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AssertionSigning => "assertion-signing",
-            Self::ClaimSealing => "claim-sealing",
-            Self::RecordSealing => "record-sealing",
-            Self::StoreHashing => "store-hashing",
-            Self::ContactHashing => "contact-hashing",
-            Self::TraceHashing => "trace-hashing",
-        }
-    }
-
-    /// Whether older keys still open or verify after a rotation. Others name things: with a new key the old
-    /// names are not found again.
-    pub const fn rotates(self) -> bool {
-        match self {
-            Self::AssertionSigning | Self::ClaimSealing | Self::RecordSealing => true,
-            Self::StoreHashing | Self::ContactHashing | Self::TraceHashing => false,
-        }
-    }
-}
-
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Purpose {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|purpose| purpose.as_str() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|purpose| purpose.as_str()).collect();
-            format!("purpose must be one of {}", names.join(", "))
-        })
-    }
-}
 
 /// The name of a key: 1 to 32 of a-z, 0-9 and `-`. Not secret; it travels with what the key made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +72,8 @@ pub struct Key {
     pub(super) purpose: Purpose,
     pub(super) id: KeyId,
     pub(super) primary: bool,
+    pub(super) staged: Option<Timestamp>,
+    pub(super) replaced: Option<Timestamp>,
     pub(super) secret: Secret,
 }
 
@@ -147,6 +93,16 @@ impl Key {
         self.primary
     }
 
+    /// When it was added beside another one, in whole seconds; not known for the first key of a file.
+    pub fn staged(&self) -> Option<Timestamp> {
+        self.staged
+    }
+
+    /// When another one took its place, in whole seconds.
+    pub fn replaced(&self) -> Option<Timestamp> {
+        self.replaced
+    }
+
     /// The key itself, [`KEY_LEN`] bytes.
     pub fn secret(&self) -> &Secret {
         &self.secret
@@ -154,7 +110,16 @@ impl Key {
 
     fn generate(purpose: Purpose, primary: bool, random: &dyn Random) -> Self {
         let secret = Secret::new(random.bytes::<KEY_LEN>().to_vec());
-        Self { purpose, id: KeyId::generate(random), primary, secret }
+        Self { purpose, id: KeyId::generate(random), primary, staged: None, replaced: None, secret }
+    }
+
+    fn staged_at(purpose: Purpose, now: Timestamp, random: &dyn Random) -> Self {
+        Self { staged: Some(now), ..Self::generate(purpose, false, random) }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        (self.purpose, &self.id, self.primary) == (other.purpose, &other.id, other.primary)
+            && bool::from(self.secret.expose().ct_eq(other.secret.expose()))
     }
 }
 
@@ -227,44 +192,102 @@ impl Keyring {
     }
 
     /// Adds a new key that is not yet used to make anything; [`Self::promote`] follows once every process has it.
-    pub fn stage(&mut self, purpose: Purpose, random: &dyn Random) -> Result<KeyId, KeyringError> {
-        let key = Key::generate(purpose, false, random);
+    pub fn stage(&mut self, purpose: Purpose, now: Timestamp, random: &dyn Random) -> Result<KeyId, KeyringError> {
+        let key = Key::staged_at(purpose, now, random);
         let id = key.id.clone();
         self.insert(key)?;
         Ok(id)
     }
 
-    /// Makes this key the primary one of its purpose. The former one still opens.
-    pub fn promote(&mut self, purpose: Purpose, id: &KeyId) -> Result<(), KeyringError> {
-        if self.get(purpose, id.as_str()).is_none() {
-            return Err(self.unknown(purpose, id));
+    /// Makes this key the primary one of its purpose. The former one still opens. Refused, unless `forced`, before the
+    /// key has been staged for [`Purpose::known_before`]: somebody might meet it who does not have it.
+    pub fn promote(&mut self, purpose: Purpose, id: &KeyId, now: Timestamp, forced: bool) -> Result<(), KeyringError> {
+        let key = self.get(purpose, id.as_str()).ok_or_else(|| self.unknown(purpose, id))?;
+        if key.primary {
+            return Ok(());
+        }
+        let ready = key.staged.map(|staged| staged.after(purpose.known_before()));
+        if let Some(ready) = ready.filter(|ready| now < *ready && !forced) {
+            return Err(self.not_yet(format!(
+                "key {id} for {purpose} was staged less than {} ago, and caches may lack it; promote it in {}",
+                spoken(purpose.known_before()),
+                spoken(ready.since(now))
+            )));
         }
         for key in self.keys.iter_mut().filter(|key| key.purpose == purpose) {
+            if key.primary {
+                key.replaced = Some(now);
+            }
             key.primary = key.id == *id;
+            if key.primary {
+                key.replaced = None;
+            }
         }
         Ok(())
     }
 
-    /// Adds a new key and makes it the primary one.
-    pub fn rotate(&mut self, purpose: Purpose, random: &dyn Random) -> Result<KeyId, KeyringError> {
-        let id = self.stage(purpose, random)?;
-        self.promote(purpose, &id)?;
+    /// Adds a new key and makes it the primary one, whoever may not have it yet.
+    pub fn rotate(&mut self, purpose: Purpose, now: Timestamp, random: &dyn Random) -> Result<KeyId, KeyringError> {
+        let id = self.stage(purpose, now, random)?;
+        self.promote(purpose, &id, now, true)?;
         Ok(id)
     }
 
-    /// Throws a key away: what it sealed can never be opened again. The primary one can't be retired.
-    pub fn retire(&mut self, purpose: Purpose, id: &KeyId) -> Result<(), KeyringError> {
-        match self.get(purpose, id.as_str()) {
-            None => Err(self.unknown(purpose, id)),
-            Some(key) if key.primary => {
-                let message = format!("key {id} is the primary one for {purpose}; rotate first");
-                Err(KeyringError::new(&self.path, message))
-            }
-            Some(_) => {
-                self.keys.retain(|key| key.purpose != purpose || key.id != *id);
-                Ok(())
+    /// Throws a key away: what it sealed can never be opened again, what it signed verifies no more. The primary one
+    /// can't be retired. Refused, unless `forced`, while something that it made can still count.
+    pub fn retire(&mut self, purpose: Purpose, id: &KeyId, now: Timestamp, forced: bool) -> Result<(), KeyringError> {
+        let key = self.get(purpose, id.as_str()).ok_or_else(|| self.unknown(purpose, id))?;
+        if key.primary {
+            let message = format!("key {id} is the primary one for {purpose}; stage and promote another one first");
+            return Err(KeyringError::new(&self.path, message));
+        }
+        // A key that was only ever staged has made nothing.
+        let was_used = key.replaced.is_some() || key.staged.is_none();
+        if was_used && !forced {
+            let over = key.replaced.zip(purpose.needed_after()).map(|(replaced, needed)| replaced.after(needed));
+            match over {
+                Some(over) if now >= over => {}
+                Some(over) => {
+                    return Err(self.not_yet(format!(
+                        "what key {id} for {purpose} made can still count; retire it in {}",
+                        spoken(over.since(now))
+                    )));
+                }
+                None => {
+                    return Err(self.not_yet(format!(
+                        "it is not known whether anything that key {id} for {purpose} made is still needed"
+                    )));
+                }
             }
         }
+        self.keys.retain(|key| key.purpose != purpose || key.id != *id);
+        Ok(())
+    }
+
+    /// Whether both hold the same keys for the same ends.
+    fn same_as(&self, other: &Self) -> bool {
+        self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(|(one, other)| one.same_as(other))
+    }
+
+    /// Whether a process that runs on `before` may go on with this: keys that name things must be what they were.
+    fn may_follow(&self, before: &Self) -> Result<(), KeyringError> {
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| !purpose.rotates()) {
+            let was: Vec<_> = before.all(purpose).collect();
+            let is: Vec<_> = self.all(purpose).collect();
+            let same = was.len() == is.len() && was.iter().zip(&is).all(|(was, is)| was.same_as(is));
+            // A purpose that had no key was not in use.
+            if !was.is_empty() && !same {
+                let message = format!(
+                    "the key for {purpose} is another one, and what is stored would not be found with it; restore it"
+                );
+                return Err(KeyringError::new(&self.path, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_yet(&self, why: String) -> KeyringError {
+        KeyringError::new(&self.path, why + ", or do it all the same with --force")
     }
 
     fn insert(&mut self, key: Key) -> Result<(), KeyringError> {
@@ -295,6 +318,10 @@ impl Keyring {
                     format!("{primaries} keys for {purpose} are primary; set `primary = true` on exactly one");
                 return Err(KeyringError::new(&self.path, message));
             }
+            if self.all(purpose).count() > MAX_KEYS {
+                let message = format!("more than {MAX_KEYS} keys for {purpose}; retire those that are not needed");
+                return Err(KeyringError::new(&self.path, message));
+            }
             let mut ids: Vec<_> = self.all(purpose).map(Key::id).collect();
             ids.sort_unstable();
             if let Some(twice) = ids.windows(2).find_map(|pair| pair.first().filter(|id| pair.last() == Some(id))) {
@@ -302,6 +329,14 @@ impl Keyring {
             }
         }
         Ok(())
+    }
+}
+
+/// A length for people: in minutes from two of them on.
+fn spoken(length: Duration) -> String {
+    match length.as_secs() {
+        seconds if seconds >= 120 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} s", length.as_millis().div_ceil(1000)),
     }
 }
 

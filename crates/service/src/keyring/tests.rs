@@ -6,6 +6,16 @@ use safeconduct_types::SeededRandom;
 
 use super::*;
 
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const FORCED: (Timestamp, bool) = (NOW, true);
+
+/// Stages and promotes in one go, whoever may not have it yet.
+fn rotate_suite(keys: &Path, purpose: Purpose, random: &SeededRandom) -> Result<KeyId, KeyringError> {
+    let id = stage_suite(keys, purpose, NOW, random)?;
+    promote_suite(keys, purpose, &id, FORCED, random)?;
+    Ok(id)
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -93,10 +103,10 @@ fn a_staged_key_opens_but_seals_only_once_it_is_promoted() {
     let (directory, random) = suite();
     let keys = directory.path().join("keys");
     let before = ring(&directory, "otp").primary(Purpose::ClaimSealing).unwrap().id().clone();
-    let id = stage_suite(&keys, Purpose::ClaimSealing, &random).unwrap();
+    let id = stage_suite(&keys, Purpose::ClaimSealing, NOW, &random).unwrap();
     let staged = ring(&directory, "otp");
     assert_eq!(staged.primary(Purpose::ClaimSealing).unwrap().id(), &before);
-    promote_suite(&keys, Purpose::ClaimSealing, &id, &random).unwrap();
+    promote_suite(&keys, Purpose::ClaimSealing, &id, FORCED, &random).unwrap();
     let sealed = sealer(&ring(&directory, "identity")).seal(b"claim", b"").unwrap();
     assert_eq!(*sealer(&staged).open(&sealed, b"").unwrap(), b"claim");
 }
@@ -108,9 +118,9 @@ fn a_retired_key_opens_nothing_and_a_primary_one_cannot_be_retired() {
     let ring_before = ring(&directory, "connector");
     let old = ring_before.primary(Purpose::ClaimSealing).unwrap().id().clone();
     let sealed = sealer(&ring_before).seal(b"claim", b"").unwrap();
-    assert!(retire_suite(&keys, Purpose::ClaimSealing, &old, &random).is_err());
+    assert!(retire_suite(&keys, Purpose::ClaimSealing, &old, FORCED, &random).is_err());
     rotate_suite(&keys, Purpose::ClaimSealing, &random).unwrap();
-    retire_suite(&keys, Purpose::ClaimSealing, &old, &random).unwrap();
+    retire_suite(&keys, Purpose::ClaimSealing, &old, FORCED, &random).unwrap();
     assert_eq!(sealer(&ring(&directory, "connector")).open(&sealed, b""), Err(NotOpened));
     assert!(list_suite(&keys).unwrap().iter().all(|key| key.id != old));
 }
@@ -121,6 +131,123 @@ fn a_key_that_names_stored_things_is_not_replaced() {
     for purpose in [Purpose::StoreHashing, Purpose::ContactHashing, Purpose::TraceHashing] {
         assert!(rotate_suite(&directory.path().join("keys"), purpose, &random).is_err(), "{purpose}");
     }
+}
+
+#[test]
+fn a_key_signs_only_once_whoever_caches_the_public_keys_has_it() {
+    let random = SeededRandom::new(5);
+    let mut ring = Keyring::generate(Path::new("x"), &[Purpose::AssertionSigning], &random);
+    let first = ring.primary(Purpose::AssertionSigning).unwrap().id().clone();
+    let id = ring.stage(Purpose::AssertionSigning, NOW, &random).unwrap();
+    let early = NOW.after(JWKS_MAX_AGE).before(Duration::from_millis(1));
+    let told = ring.promote(Purpose::AssertionSigning, &id, early, false).unwrap_err().to_string();
+    assert!(told.contains("promote it in 1 s") && told.contains("--force"), "{told}");
+    assert_eq!(ring.primary(Purpose::AssertionSigning).unwrap().id(), &first);
+    ring.promote(Purpose::AssertionSigning, &id, NOW.after(JWKS_MAX_AGE), false).unwrap();
+    assert_eq!(ring.primary(Purpose::AssertionSigning).unwrap().id(), &id);
+    // Back to what was there all the time, at once.
+    ring.promote(Purpose::AssertionSigning, &first, NOW.after(JWKS_MAX_AGE), false).unwrap();
+    assert_eq!(ring.primary(Purpose::AssertionSigning).unwrap().replaced(), None);
+}
+
+#[test]
+fn a_key_stays_as_long_as_something_that_it_made_can_count() {
+    let random = SeededRandom::new(5);
+    for purpose in [Purpose::AssertionSigning, Purpose::ClaimSealing, Purpose::CodeDerivation] {
+        let mut ring = Keyring::generate(Path::new("x"), &[purpose], &random);
+        let old = ring.primary(purpose).unwrap().id().clone();
+        ring.rotate(purpose, NOW, &random).unwrap();
+        let over = NOW.after(purpose.needed_after().unwrap());
+        let told = ring.retire(purpose, &old, over.before(Duration::from_secs(90)), false).unwrap_err().to_string();
+        assert!(told.contains("can still count; retire it in 90 s"), "{told}");
+        ring.retire(purpose, &old, over, false).unwrap();
+        assert!(ring.get(purpose, old.as_str()).is_none());
+    }
+    let mut ring = Keyring::generate(Path::new("x"), &[Purpose::RecordSealing], &random);
+    let old = ring.primary(Purpose::RecordSealing).unwrap().id().clone();
+    ring.rotate(Purpose::RecordSealing, NOW, &random).unwrap();
+    let much_later = NOW.after(Duration::from_hours(24 * 365 * 10));
+    assert!(ring.retire(Purpose::RecordSealing, &old, much_later, false).is_err(), "records may live for ever");
+    ring.retire(Purpose::RecordSealing, &old, NOW, true).unwrap();
+    // What was only ever staged has made nothing.
+    let staged = ring.stage(Purpose::RecordSealing, NOW, &random).unwrap();
+    ring.retire(Purpose::RecordSealing, &staged, NOW, false).unwrap();
+}
+
+#[test]
+fn the_times_of_a_key_are_kept_in_its_file() {
+    let (directory, random) = suite();
+    let keys = directory.path().join("keys");
+    let old = ring(&directory, "identity").primary(Purpose::AssertionSigning).unwrap().id().clone();
+    let id = rotate_suite(&keys, Purpose::AssertionSigning, &random).unwrap();
+    let ring = ring(&directory, "identity");
+    let times = |id: &KeyId| {
+        let key = ring.get(Purpose::AssertionSigning, id.as_str()).unwrap();
+        (key.staged(), key.replaced())
+    };
+    assert_eq!((times(&id), times(&old)), ((Some(NOW), None), (None, Some(NOW))));
+}
+
+#[test]
+fn a_key_that_only_one_service_has_is_another_one_in_each_file_also_after_a_rotation() {
+    let (directory, random) = suite();
+    let id = rotate_suite(&directory.path().join("keys"), Purpose::RecordSealing, &random).unwrap();
+    let mut secrets: Vec<_> = ["identity", "otp", "connector"]
+        .map(|service| ring(&directory, service).get(Purpose::RecordSealing, id.as_str()).unwrap().secret().clone())
+        .iter()
+        .map(|secret| secret.expose().to_vec())
+        .collect();
+    secrets.dedup();
+    assert_eq!(secrets.len(), 3);
+}
+
+#[test]
+fn files_of_an_earlier_version_get_the_keys_that_they_lack() {
+    let (directory, random) = suite();
+    let keys = directory.path().join("keys");
+    for service in ["identity", "otp"] {
+        let mut old = ring(&directory, service);
+        let is_new = |key: &Key| matches!(key.purpose(), Purpose::RecordSealing | Purpose::CodeDerivation);
+        old.keys.retain(|key| !is_new(key));
+        if service == "otp" {
+            old.keys.retain(|key| key.purpose() != Purpose::ClaimSealing);
+        }
+        old.save(&random).unwrap();
+    }
+    let before = ring(&directory, "identity");
+    let added = complete_suite(&keys, Wanting::Refused, &random).unwrap();
+    assert_eq!(added.len(), 4, "{added:?}");
+    let secret = |service: &str, purpose| ring(&directory, service).primary(purpose).unwrap().secret().clone();
+    assert_eq!(
+        secret("otp", Purpose::ClaimSealing).expose(),
+        secret("identity", Purpose::ClaimSealing).expose(),
+        "what is shared is the same"
+    );
+    let after = ring(&directory, "identity");
+    assert!(before.list().iter().all(|key| after.list().iter().any(|other| other.same_as(key))), "nothing is replaced");
+    assert!(complete_suite(&keys, Wanting::Refused, &random).unwrap().is_empty());
+}
+
+#[test]
+fn a_lost_key_that_names_stored_things_is_made_anew_only_when_told() {
+    let (directory, random) = suite();
+    let keys = directory.path().join("keys");
+    let mut old = ring(&directory, "connector");
+    old.keys.retain(|key| key.purpose() != Purpose::StoreHashing);
+    old.save(&random).unwrap();
+    let told = complete_suite(&keys, Wanting::Refused, &random).unwrap_err().to_string();
+    assert!(told.contains("connector.keys") && told.contains("init --missing"), "{told}");
+    assert_eq!(complete_suite(&keys, Wanting::Made, &random).unwrap().len(), 1);
+}
+
+#[test]
+fn no_file_has_more_keys_of_a_purpose_than_a_key_set_can_show() {
+    let random = SeededRandom::new(5);
+    let mut ring = Keyring::generate(Path::new("x"), &[Purpose::AssertionSigning], &random);
+    for _ in 1..MAX_KEYS {
+        ring.stage(Purpose::AssertionSigning, NOW, &random).unwrap();
+    }
+    assert!(ring.stage(Purpose::AssertionSigning, NOW, &random).is_err());
 }
 
 #[test]

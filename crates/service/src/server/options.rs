@@ -107,19 +107,27 @@ pub struct ServerOptions {
     pub drain: DrainOptions,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub operations: Option<SocketAddr>,
-    /// What else the operations port shows: documents that are public and do not change while the process lives.
+    /// What else the operations port shows: documents that are public.
     pub documents: Vec<Document>,
     /// Encoded `FileDescriptorSet`s for reflection.
     pub descriptors: Vec<&'static [u8]>,
 }
 
 /// A public document on the operations port.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Document {
     /// Its path.
     pub path: &'static str,
     /// Its media type.
     pub media_type: &'static str,
-    /// It.
-    pub text: String,
+    /// How long whoever has it may keep it.
+    pub max_age: Duration,
+    /// It, as it is now.
+    pub text: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("path", &self.path).finish_non_exhaustive()
+    }
 }

@@ -164,6 +164,11 @@ pub fn refusal_in(status: &Status) -> Option<Refusal> {
     Some(sorted(info.metadata).into_iter().fold(refusal, |refusal, (key, value)| refusal.with_metadata(key, value)))
 }
 
+/// The guidance that a status of this suite carries.
+pub fn guidance_in(status: &Status) -> Option<proto::Guidance> {
+    find(&tonic_types::Status::decode(status.details()).ok()?.details, GUIDANCE)
+}
+
 fn sorted(metadata: HashMap<String, String>) -> Vec<(String, String)> {
     let mut metadata: Vec<_> = metadata.into_iter().collect();
     metadata.sort_unstable();

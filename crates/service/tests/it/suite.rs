@@ -70,7 +70,12 @@ impl Setup {
             authenticator: Arc::new(Porter),
         };
         let options = ServerOptions {
-            documents: vec![Document { path: "/a-document", media_type: "application/json", text: "{}".to_owned() }],
+            documents: vec![Document {
+                path: "/a-document",
+                media_type: "application/json",
+                max_age: Duration::from_mins(5),
+                text: Arc::new(|| "{}".to_owned()),
+            }],
             runtime: self.runtime,
             workers: 2,
             transport: self.transport,

@@ -80,7 +80,7 @@ pub(super) fn write(disk: &Disk, pace: &Pace, jobs: &Receiver<Box<dyn Job>>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         batch.extend(jobs.try_iter().take(BATCH.saturating_sub(batch.len())));
-        let failed = attempt(disk, &mut batch, pace).err();
+        let failed = guarded(|| attempt(disk, &mut batch, pace)).err();
         if let Some(error) = &failed {
             tracing::error!(error = %error, jobs = batch.len(), "the store could not write");
         }
@@ -89,9 +89,16 @@ pub(super) fn write(disk: &Disk, pace: &Pace, jobs: &Receiver<Box<dyn Job>>) {
         }
         if failed.is_some() {
             // Now, not with the next job: readers need it too. If it fails, each batch tries again.
-            let _ = disk.reopen();
+            let _ = guarded(|| disk.reopen());
         }
     }
+}
+
+/// A panic of the engine's own, outside of any job, is a failure like another: the file is opened anew, and if that
+/// fails too, each batch says so and tries again.
+fn guarded(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StoreError::Unanswered("the engine has panicked; its file is opened anew".into())))
 }
 
 fn attempt(disk: &Disk, batch: &mut [Box<dyn Job>], pace: &Pace) -> Result<(), StoreError> {

@@ -175,7 +175,7 @@ impl Makes {
             up.rotate_left(first);
         }
         for (up, address) in up {
-            let asked = tokio::time::timeout(TROUBLED * 3, ask(&mut up.connection.clone(), address)).await;
+            let asked = tokio::time::timeout(TROUBLED * 3, ask(&mut up.pipes.first().clone(), address)).await;
             match asked {
                 Ok(Ok(ranges)) => return Ok(ranges),
                 Ok(Err(error)) => why = error,

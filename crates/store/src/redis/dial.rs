@@ -13,6 +13,7 @@ use super::inspect::{Server, inspect};
 use super::lineage::{Finding, Memory, Note, Policy, short};
 use super::link::{Condition, Up};
 use super::options::{Address, Durability, Reach};
+use super::pipes::Pipes;
 use super::sentinel::Sentinels;
 use crate::{Pace, StoreError};
 
@@ -52,6 +53,13 @@ impl Terms {
 pub(super) enum Target {
     Fixed(Address),
     Sentinels(Sentinels),
+}
+
+/// A running server, in one of its histories.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    run: Arc<str>,
+    id: Arc<str>,
 }
 
 /// Makes the connections of one link.
@@ -94,8 +102,10 @@ impl Dialer {
             let mut connection = self.connect(&address).await?;
             let server = inspect(&mut connection, &place(&address)).await?;
             let condition = self.condition(&mut connection, &server).await?;
-            let barrier = self.barrier(&address, &server).await?;
-            Ok(Up { connection, generation, condition, barrier, address })
+            let process = Process { run: server.lineage.run.as_str().into(), id: Arc::clone(&condition.id) };
+            let barrier = self.barrier(&address, &process).await?;
+            let pipes = Arc::new(Pipes::beside(connection));
+            Ok(Up { pipes, generation, condition, barrier, address, process })
         };
         tokio::time::timeout(self.timeout(), dial)
             .await
@@ -134,7 +144,7 @@ impl Dialer {
 
     /// Judges the server behind a connection anew.
     pub(super) async fn examine_again(&self, up: &Up) -> Result<Condition, StoreError> {
-        let mut connection = up.connection.clone();
+        let mut connection = up.pipes.first().clone();
         let server = inspect(&mut connection, &place(&up.address)).await?;
         if *server.lineage.id != *up.condition.id {
             return Err(StoreError::Unavailable("Redis has begun another history".into()));
@@ -224,16 +234,31 @@ impl Dialer {
         Ok((until, unnoted))
     }
 
-    async fn barrier(&self, address: &Address, server: &Server) -> Result<Option<Barrier>, StoreError> {
+    /// One more connection to this process, and to none that has taken its place since.
+    pub(super) async fn another(
+        &self,
+        address: &Address,
+        process: &Process,
+    ) -> Result<MultiplexedConnection, StoreError> {
+        tokio::time::timeout(self.timeout(), self.beside(address, process))
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("no connection within the connect time-out".into())))
+    }
+
+    async fn beside(&self, address: &Address, process: &Process) -> Result<MultiplexedConnection, StoreError> {
+        let mut connection = self.connect(address).await?;
+        let again = inspect(&mut connection, &place(address)).await?.lineage;
+        if (again.run.as_str(), again.id.as_str()) != (&*process.run, &*process.id) {
+            return Err(StoreError::Unavailable("Redis was replaced while connecting".into()));
+        }
+        Ok(connection)
+    }
+
+    async fn barrier(&self, address: &Address, process: &Process) -> Result<Option<Barrier>, StoreError> {
         let (Durability::Replicated { replicas, timeout }, Some(tag)) = (self.terms.durability, &self.tag) else {
             return Ok(None);
         };
-        let mut connection = self.connect(address).await?;
-        // The same process, not one that has taken its place in between.
-        let again = inspect(&mut connection, &place(address)).await?;
-        if (&again.lineage.run, &again.lineage.id) != (&server.lineage.run, &server.lineage.id) {
-            return Err(StoreError::Unavailable("Redis was replaced while connecting".into()));
-        }
+        let connection = self.beside(address, process).await?;
         let mut waiting = Waiting { connection, key: touched(tag), replicas, timeout: timeout.min(self.timeout() / 4) };
         let keeps_up = matches!(waiting.count().await, Ok(count) if count >= replicas);
         Ok(Some(Barrier::new(Waiting { timeout, ..waiting }, !keeps_up)))

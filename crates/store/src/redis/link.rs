@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::barrier::Barrier;
-use super::dial::Dialer;
+use super::dial::{Dialer, Process};
 use super::inspect;
 use super::lineage::short;
 use super::options::Address;
+use super::pipes::Pipes;
 use crate::StoreError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -39,6 +41,11 @@ pub enum Use {
     /// It writes what may be lost, such as rates: any server will do, nobody waits for its replicas, and an attempt
     /// that may have been carried out unseen is no doubt.
     Volatile,
+    /// As `Volatile`, but it tells of records, and not before they are as durable as after a write: they may have been
+    /// written by somebody who waits for replicas still.
+    Firm,
+    /// As `Firm` if it answers with bytes, as `Read` if it finds nothing: that is no promise.
+    FirmIfAny,
 }
 
 #[derive(Clone)]
@@ -50,13 +57,14 @@ enum State {
 
 /// A live connection.
 pub(super) struct Up {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) pipes: Arc<Pipes>,
     /// Tells this connection from those before: who reports it broken names it.
     pub(super) generation: u64,
     pub(super) condition: Condition,
     pub(super) barrier: Option<Barrier>,
     /// Where it leads.
     pub(super) address: Address,
+    pub(super) process: Process,
 }
 
 /// What is known of the server behind a connection.
@@ -122,6 +130,8 @@ pub(crate) struct Link {
     state: Arc<watch::Sender<State>>,
     dialer: Arc<Dialer>,
     record: Arc<Record>,
+    /// Connections that owe somebody a reply, with the generation they are of.
+    doubts: mpsc::Sender<(u64, MultiplexedConnection)>,
     /// Ends with the link.
     _keeper: JoinSet<()>,
 }
@@ -132,11 +142,17 @@ impl Link {
         let state = Arc::new(watch::Sender::new(State::Connecting));
         let record = Arc::new(Record { down_since: Mutex::new(Some(dialer.instant())), ..Record::default() });
         let dialer = Arc::new(dialer);
-        let keeper =
-            Keeper { state: Arc::clone(&state), dialer: Arc::clone(&dialer), record: Arc::clone(&record), trouble };
+        let (doubts, doubted) = mpsc::channel(1);
+        let keeper = Keeper {
+            state: Arc::clone(&state),
+            dialer: Arc::clone(&dialer),
+            record: Arc::clone(&record),
+            doubted,
+            trouble,
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(keeper.keep());
-        Self { state, dialer, record, _keeper: tasks }
+        Self { state, dialer, record, doubts, _keeper: tasks }
     }
 
     /// The connection, or why there is none. Waits only while the first attempt at a new one is under way.
@@ -164,6 +180,18 @@ impl Link {
         settled(&self.state.borrow()).and_then(Result::ok)
     }
 
+    /// The connection for a call from here.
+    pub(super) fn pipe(&self, up: &Up) -> MultiplexedConnection {
+        up.pipes.here(&self.dialer, &up.address, &up.process)
+    }
+
+    /// Reports that this connection owes a reply. One that is late is no reason to break off all others, so it is
+    /// asked something that takes no time; silent, it is lost.
+    pub(super) fn doubt(&self, generation: u64, connection: MultiplexedConnection) {
+        // One at a time will do: whoever is not heard asks again.
+        let _ = self.doubts.try_send((generation, connection));
+    }
+
     /// Reports that the connection of this generation is of no use. Said twice, or of an older one, it does nothing.
     pub(super) fn lost(&self, generation: u64, why: &StoreError) {
         lose(&self.state, generation, why);
@@ -180,7 +208,7 @@ impl Link {
         examine(&self.state, &self.dialer, &up).await;
         let up = self.get(Use::Write).await?;
         up.condition.full.clone().map_or(Ok(()), Err)?;
-        let touched = self.dialer.touch(&mut up.connection.clone()).await;
+        let touched = self.dialer.touch(&mut up.pipes.first().clone()).await;
         let reached = match (&touched, &up.barrier) {
             (Ok(()), Some(barrier)) => barrier.pass().await.map_err(StoreError::from),
             _ => touched,
@@ -211,6 +239,12 @@ impl Link {
             refuses_writes,
             hold,
         }
+    }
+
+    /// How many connections there are to the server.
+    #[cfg(test)]
+    pub(crate) fn pipes(&self) -> usize {
+        self.now().map_or(0, |up| up.pipes.count())
     }
 
     /// Waits until the link is up, or until it is known to be down.
@@ -254,8 +288,8 @@ fn warn_of(condition: &Condition) {
 }
 
 /// Asks the server for its replication id; another one than before is reason to connect anew and judge it.
-async fn glance(state: &watch::Sender<State>, dialer: &Dialer, up: &Up) {
-    let look = tokio::time::timeout(dialer.timeout(), inspect::glance(&mut up.connection.clone())).await;
+async fn glance(state: &watch::Sender<State>, dialer: &Dialer, up: &Up, mut connection: MultiplexedConnection) {
+    let look = tokio::time::timeout(dialer.timeout(), inspect::glance(&mut connection)).await;
     let why = match look {
         Ok(Ok(id)) if *id == *up.condition.id => return,
         Ok(Ok(_)) => StoreError::Unavailable("Redis has begun another history".into()),
@@ -277,11 +311,12 @@ async fn examine(state: &watch::Sender<State>, dialer: &Dialer, up: &Up) {
                 {
                     changed = now.condition.hazard != condition.hazard;
                     *now = Arc::new(Up {
-                        connection: now.connection.clone(),
+                        pipes: Arc::clone(&now.pipes),
                         generation: now.generation,
                         condition: condition.clone(),
                         barrier: now.barrier.clone(),
                         address: now.address.clone(),
+                        process: now.process.clone(),
                     });
                     return true;
                 }
@@ -300,31 +335,32 @@ struct Keeper {
     state: Arc<watch::Sender<State>>,
     dialer: Arc<Dialer>,
     record: Arc<Record>,
+    doubted: mpsc::Receiver<(u64, MultiplexedConnection)>,
     trouble: Arc<Notify>,
 }
 
 impl Keeper {
     /// Keeps the link up, for as long as it is polled.
-    async fn keep(self) {
+    async fn keep(mut self) {
         let mut changes = self.state.subscribe();
+        let mut ticks = tokio::time::interval(GLANCE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut generation, mut glances, mut pause) = (0, 0, FIRST_PAUSE);
         loop {
             let current = changes.borrow_and_update().clone();
             match current {
                 State::Up(up) => {
-                    if tokio::time::timeout(GLANCE, changes.changed()).await.is_ok() {
-                        if matches!(*changes.borrow(), State::Connecting) {
-                            self.note_loss();
+                    tokio::select! {
+                        _ = changes.changed() => {}
+                        Some((generation, connection)) = self.doubted.recv() => {
+                            if generation == up.generation {
+                                glance(&self.state, &self.dialer, &up, connection).await;
+                            }
                         }
-                        continue;
-                    }
-                    glances += 1;
-                    // Each time: a master that was replaced as planned takes writes until it is told, and a process
-                    // that stays with it promises what the new one does not know.
-                    match self.dialer.confirm(&up.address).await {
-                        Err(why) => lose(&self.state, up.generation, &why),
-                        Ok(()) if glances % WHOLE == 0 => examine(&self.state, &self.dialer, &up).await,
-                        Ok(()) => glance(&self.state, &self.dialer, &up).await,
+                        _ = ticks.tick() => {
+                            glances += 1;
+                            self.look(&up, glances % WHOLE == 0).await;
+                        }
                     }
                     if matches!(*changes.borrow(), State::Connecting) {
                         self.note_loss();
@@ -342,6 +378,7 @@ impl Keeper {
                             short(&up.condition.id).into();
                         *self.record.down_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
                         self.state.send_replace(State::Up(Arc::new(up)));
+                        ticks.reset();
                     }
                     Err(why) => {
                         self.state.send_replace(State::Down(why));
@@ -351,6 +388,16 @@ impl Keeper {
                     }
                 },
             }
+        }
+    }
+
+    async fn look(&self, up: &Up, whole: bool) {
+        // Each time: a master that was replaced as planned takes writes until it is told, and a process that stays with
+        // it promises what the new one does not know.
+        match self.dialer.confirm(&up.address).await {
+            Err(why) => lose(&self.state, up.generation, &why),
+            Ok(()) if whole => examine(&self.state, &self.dialer, up).await,
+            Ok(()) => glance(&self.state, &self.dialer, up, up.pipes.first().clone()).await,
         }
     }
 

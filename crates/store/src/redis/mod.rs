@@ -1,6 +1,7 @@
 //! Redis: one server, the master that Sentinels name, or a cluster; and the way to run scripts on it.
 //!
-//! - `options.rs`, `sentinel.rs`, `cluster.rs`: where the masters are. `dial.rs`, `link.rs`: the connection to one.
+//! - `options.rs`, `sentinel.rs`, `cluster.rs`: where the masters are. `dial.rs`, `link.rs`, `pipes.rs`: the connections
+//!   to one.
 //! - `inspect.rs`, `lineage.rs`: may it be trusted, and does it know what was acknowledged?
 //! - `barrier.rs`: the wait for replicas. `fault.rs`: what an error means. `script.rs`, `records.rs`: what is run.
 
@@ -13,6 +14,7 @@ mod inspect;
 mod lineage;
 mod link;
 mod options;
+mod pipes;
 mod records;
 mod script;
 mod sentinel;
@@ -21,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisError, Value};
 use safeconduct_types::SystemClock;
 use tokio::sync::Notify;
@@ -164,14 +167,18 @@ impl RedisStore {
             Ok(Err(error)) => error,
             Err(_) => {
                 let why = timed_out();
-                if let Some((link, generation)) = call.sent_on.take() {
+                if let Some((link, generation, connection)) = call.sent_on.take() {
                     call.in_doubt = true;
-                    link.lost(generation, &why);
+                    link.doubt(generation, connection);
                 }
                 why
             }
         };
-        Err(if call.in_doubt && purpose == Use::Write { error.in_doubt() } else { error })
+        Err(match purpose {
+            Use::Write if call.in_doubt => error.in_doubt(),
+            Use::Write => error,
+            Use::Read | Use::Volatile | Use::Firm | Use::FirmIfAny => error.without_doubt(),
+        })
     }
 
     #[cfg(test)]
@@ -211,7 +218,7 @@ struct Call<'a> {
     args: &'a [Arg<'a>],
     purpose: Use,
     /// On which connection it was last sent, if its answer has not come.
-    sent_on: Option<(Arc<Link>, u64)>,
+    sent_on: Option<(Arc<Link>, u64, MultiplexedConnection)>,
     /// Whether an attempt may have been carried out unseen.
     in_doubt: bool,
 }
@@ -263,8 +270,8 @@ impl Call<'_> {
 
     /// Sends the call once and waits for the answer, and for replicas if it needs them.
     async fn attempt(&mut self, link: &Arc<Link>, up: &Up, command: &Cmd, ask: bool) -> Result<Value, Fault> {
-        let mut connection = up.connection.clone();
-        self.sent_on = Some((Arc::clone(link), up.generation));
+        let mut connection = link.pipe(up);
+        self.sent_on = Some((Arc::clone(link), up.generation, connection.clone()));
         let answer = if ask {
             self.asking(&mut connection, command).await
         } else {
@@ -282,29 +289,46 @@ impl Call<'_> {
             self.in_doubt |= matches!(fault, Fault::Lost(_));
             fault
         })?;
-        if self.purpose == Use::Write
-            && let Some(barrier) = &up.barrier
-        {
+        if let Some(barrier) = up.barrier.as_ref().filter(|_| self.waits(&answer)) {
+            if self.purpose != Use::Write {
+                // It has changed nothing, and need not find out once more that they do not keep up.
+                barrier.check().map_err(Fault::Refused)?;
+            }
             self.in_doubt = true;
             barrier.pass().await?;
         }
         Ok(answer)
     }
 
+    /// Whether the answer is given when the replicas have what it is about.
+    fn waits(&self, answer: &Value) -> bool {
+        match self.purpose {
+            Use::Write | Use::Firm => true,
+            Use::FirmIfAny => {
+                matches!(answer, Value::Array(items) if items.iter().any(|item| matches!(item, Value::BulkString(_))))
+            }
+            Use::Read | Use::Volatile => false,
+        }
+    }
+
     /// The same for a slot that is on its way to this server.
-    async fn asking(
-        &self,
-        connection: &mut ::redis::aio::MultiplexedConnection,
-        command: &Cmd,
-    ) -> Result<Value, RedisError> {
+    async fn asking(&self, connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
         let replicas = match self.inner.terms.durability {
-            Durability::Replicated { replicas, timeout } if self.purpose == Use::Write => Some((replicas, timeout)),
+            Durability::Replicated { replicas, timeout } if !matches!(self.purpose, Use::Read | Use::Volatile) => {
+                Some((replicas, timeout))
+            }
             Durability::Replicated { .. } | Durability::Local => None,
         };
         let all = |command: &Cmd| {
             let mut all = Pipeline::new();
             all.cmd("ASKING").ignore().add_command(command.clone());
             if let Some((replicas, timeout)) = replicas {
+                if self.purpose != Use::Write {
+                    // Waiting is for what this connection has written.
+                    let mut touch = ::redis::cmd("SET");
+                    touch.arg(format!("{{{}}}:touched", self.slot.as_str())).arg(0).arg("PX").arg(60_000);
+                    all.cmd("ASKING").ignore().add_command(touch).ignore();
+                }
                 // The server has no slot yet, and so no key to write for a barrier: everything behind waits as well.
                 all.cmd("WAIT").arg(replicas).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
             }

@@ -36,11 +36,11 @@ impl RedisRecords {
         &self.store
     }
 
-    async fn snapshot(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
+    async fn snapshot(&self, slot: &Slot, keys: &[RecordKey], purpose: Use) -> Result<Snapshot, StoreError> {
         check_read(slot, keys)?;
         let band = self.store.pace().band();
         let args = [Arg::Int(band.not_before), Arg::Int(band.not_after)];
-        let Reply::List(items) = self.store.call(slot, &self.read, keys, &args, Use::Read).await? else {
+        let Reply::List(items) = self.store.call(slot, &self.read, keys, &args, purpose).await? else {
             return Err(Reply::strange());
         };
         let mut items = items.into_iter();
@@ -93,7 +93,11 @@ impl fmt::Debug for RedisRecords {
 #[async_trait]
 impl Records for RedisRecords {
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
-        traced("redis", "read", keys.len(), self.snapshot(slot, keys)).await
+        traced("redis", "read", keys.len(), self.snapshot(slot, keys, Use::Read)).await
+    }
+
+    async fn read_firm(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
+        traced("redis", "read", keys.len(), self.snapshot(slot, keys, Use::FirmIfAny)).await
     }
 
     async fn commit(&self, slot: &Slot, operation: OperationId, changes: &[Change]) -> Result<Committed, StoreError> {

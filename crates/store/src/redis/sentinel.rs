@@ -19,8 +19,8 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    /// The master that most of them name. One that is cut off from the others names the old one for ever; it is
-    /// believed only if no more of them answer within this time.
+    /// The master that most of those name that answer within this time. One that is cut off from the others names the
+    /// old one for ever; where as many name another, nobody is believed.
     pub(super) async fn ask(&self, within: Duration) -> Result<Address, StoreError> {
         let mut asked = JoinSet::new();
         for address in &self.addresses {
@@ -45,8 +45,19 @@ impl Sentinels {
         };
         // Whoever has not answered by then does not vote.
         let _ = tokio::time::timeout(within, answers).await;
-        named.into_iter().max_by_key(|(_, votes)| *votes).map(|(address, _)| address).ok_or(why)
+        elected(named).unwrap_or(Err(why))
     }
+}
+
+/// Whom most have named, if anybody was.
+fn elected(named: HashMap<Address, usize>) -> Option<Result<Address, StoreError>> {
+    let most = named.values().max().copied()?;
+    let mut first = named.into_iter().filter(|(_, votes)| *votes == most).map(|(address, _)| address);
+    let (address, rival) = (first.next()?, first.next());
+    Some(match rival {
+        None => Ok(address),
+        Some(_) => Err(StoreError::Unavailable("the Sentinels do not agree on the master".into())),
+    })
 }
 
 async fn ask(reach: Reach, sentinel: Address, master: String) -> Result<Address, StoreError> {
@@ -64,5 +75,23 @@ async fn ask(reach: Reach, sentinel: Address, master: String) -> Result<Address,
         None => {
             Err(StoreError::Unavailable("the Sentinels know no master of that name; see store.sentinel.master".into()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(votes: &[(u16, usize)]) -> Option<Result<Address, StoreError>> {
+        elected(votes.iter().map(|(port, votes)| (Address::new("host", *port), *votes)).collect())
+    }
+
+    #[test]
+    fn most_votes_win_and_a_tie_names_nobody() {
+        assert_eq!(vote(&[]), None);
+        assert_eq!(vote(&[(1, 1)]), Some(Ok(Address::new("host", 1))));
+        assert_eq!(vote(&[(1, 1), (2, 2)]), Some(Ok(Address::new("host", 2))));
+        assert!(matches!(vote(&[(1, 1), (2, 1)]), Some(Err(StoreError::Unavailable(_)))));
+        assert!(matches!(vote(&[(1, 1), (2, 2), (3, 2)]), Some(Err(_))));
     }
 }

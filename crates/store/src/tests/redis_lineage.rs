@@ -22,7 +22,7 @@ async fn restart(server: &mut Redis, store: &RedisRecords) {
     let before = epoch(store);
     server.kill().unwrap();
     server.restart().await.unwrap();
-    until("the store to find the server again", Duration::from_secs(10), async || {
+    until("the store to find the server again", Duration::from_mins(1), async || {
         Ok((epoch(store) != before).then_some(()))
     })
     .await
@@ -62,7 +62,7 @@ async fn a_restart_that_may_have_lost_a_second_holds_writes_back_and_reads_go_on
     // One that does not care writes.
     let careless = RedisRecords::connect(RedisOptions { allow_unsafe: true, ..options }).await.unwrap();
     assert_eq!(commit(&careless, &bench, "e").await, Ok(Committed::Done));
-    until("the hold to end", Duration::from_secs(10), async || {
+    until("the hold to end", Duration::from_mins(1), async || {
         Ok(commit(&store, &bench, "c").await.is_ok().then_some(()))
     })
     .await
@@ -96,9 +96,7 @@ async fn another_history_on_the_same_connection_is_noticed_within_a_look() {
     assert_eq!(commit(&store, &bench, "a").await, Ok(Committed::Done));
     server.command::<Value>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
     server.command::<Value>(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-    until("another epoch", Duration::from_secs(10), async || Ok((epoch(&store) != before).then_some(())))
-        .await
-        .unwrap();
+    until("another epoch", Duration::from_mins(1), async || Ok((epoch(&store) != before).then_some(()))).await.unwrap();
     let held = commit(&store, &bench, "b").await;
     assert!(is_held(&held), "{held:?}");
 }

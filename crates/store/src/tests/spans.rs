@@ -1,8 +1,9 @@
 //! Store calls are seen in traces, what they carry is not.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
@@ -31,8 +32,13 @@ impl<S: tracing::Subscriber> Layer<S> for Seen {
     }
 }
 
+/// While there is one subscriber only, a span that another thread is the first to meet is asked of that thread's
+/// subscriber, and without one never seen again.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Seen {
     fn watch(&self) -> DefaultGuard {
+        LazyLock::force(&ANOTHER);
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 }

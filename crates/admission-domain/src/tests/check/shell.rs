@@ -299,7 +299,7 @@ fn draft<A>(asked: &Asked<'_>, view: &View, decision: &Decision<A>, now: Timesta
             .collect(),
     };
     let index: Vec<_> = decision.listed.iter().filter_map(indexed).collect();
-    if decision.changes.is_empty() && meters.is_empty() && index.is_empty() {
+    if decision.changes.is_empty() && meters.is_empty() && index.is_empty() && !decision.firm {
         return Step { operation: asked.operation, changes: Vec::new(), meters, index };
     }
     let expected = |name: &Name| view.known.get(name).and_then(|stored| Some(stored.as_ref()?.revisions[0]));
@@ -309,7 +309,8 @@ fn draft<A>(asked: &Asked<'_>, view: &View, decision: &Decision<A>, now: Timesta
         let put = Some((encode(record).into(), change.expires));
         changes.push(Write { name: change.name.clone(), expected: expected(&change.name), put });
     }
-    for name in view.known.keys().filter(|_| !view.seen) {
+    // Whatever led to the decision must still be so.
+    for name in view.known.keys() {
         if !changes.iter().any(|write| write.name == *name) {
             changes.push(Write { name: name.clone(), expected: expected(name), put: None });
         }

@@ -455,6 +455,12 @@ impl Config {
             }
             Action::Tick => {
                 state.ticks -= 1;
+                if state.held.iter().any(|end| state.now < *end) {
+                    // No call lasts as long as the hold: its deadline is over.
+                    for process in &mut state.procs {
+                        process.stack.clear();
+                    }
+                }
                 state.now = state.now.after(std::time::Duration::from_secs(TICK));
             }
             Action::FailOver(slot) => {
@@ -477,10 +483,6 @@ impl Config {
                 state.freed.retain(is_released);
                 self.watch(&mut state);
                 if self.durability == Durability::Local {
-                    // No call lasts as long as the hold.
-                    for p in [0, 1] {
-                        self.again(&mut state.procs[p], p);
-                    }
                     state.ended.clear();
                     state.broken = None;
                     // What was answered and is lost is not promised any more.

@@ -16,10 +16,9 @@
 --              4 adjust, calendar   delta (8, signed), beginning and end of the window
 --              5 adjust, rolling    delta (8, signed), length, when it was taken
 --            then the operations on indexes, in their order: which (1: 1 add, 2 remove, 3 remove all with lower
---            scores, 4 the whole index ends), the index (2, from 1 on), whether the time counts from now (1), the time
---            in milliseconds (8, signed).
--- then, for each change, the five words of `envelope.lua`; then, for each operation on an index that adds or removes a
---            member, the member.
+--            scores, 4 the whole index ends, 5 add two), the index (2, from 1 on), whether the time counts from now
+--            (1), the time in milliseconds (8, signed); of the second of two, again the latter two.
+-- then, for each change, the five words of `envelope.lua`; then the members that operations on indexes add or remove.
 -- result     {what became of it, the time within the bounds, what the clock says (both in microseconds), then ...}
 --              0 done, 1 done by an earlier call with this operation, 3 a meter denies: four numbers for each meter
 --                rate: 1 if it passes or 0; TAT (microseconds, fraction); 0
@@ -223,6 +222,39 @@ local function cap(counter, start, stop, length, max, amount, delta, at)
   return 1, sum + amount, reset(sum + amount), -1
 end
 
+-- Takes `amount` from the calendar's window from `start` to `stop`, as most steps do, and answers as `cap` does; one that
+-- looks back, behind what is written, is `cap`'s.
+local function calendar(counter, start, stop, max, amount)
+  local bytes, count, last, used = state[counter], 0, -1, 0
+  if bytes then
+    local place = 1
+    count = #bytes / 13
+    if count < 1 or count > 8 or count % 1 ~= 0 then return cap(counter, start, stop, nil, max, amount) end
+    for _ = 1, count do
+      local t
+      t, used, place = read('>I6I7', bytes, place)
+      if t <= last or used < 1 or used > MOST then return nil end
+      last = t
+    end
+    if last > start then return cap(counter, start, stop, nil, max, amount) end
+    if last < start then used = 0 end
+  end
+  local resets = used > 0 and stop or -1
+  if amount == 0 then return 1, used, resets, -1 end
+  if amount > max - used then return 0, used, resets, amount <= max and stop or -1 end
+  local entry = pack('>I6I7', start, used + amount)
+  if not bytes then
+    state[counter] = entry
+  elseif last == start then
+    state[counter] = string.sub(bytes, 1, -14) .. entry
+  else
+    -- Forgets the oldest window.
+    state[counter] = (count == 8 and string.sub(bytes, 14) or bytes) .. entry
+  end
+  ends[counter] = stop + 345600000
+  return 1, used + amount, stop, -1
+end
+
 local answer, passed = { repeated and 1 or 0, now, told }, true
 local blob, at = ARGV[3], 1
 for i = 1, meters do
@@ -264,13 +296,7 @@ for i = 1, meters do
     if repeated then amount = 0 end
     local start, stop = b, c
     if ms < b then start, stop = a, b elseif ms >= c then start, stop = c, d end
-    if not state[counter] and amount > 0 and amount <= max then
-      -- The first of all.
-      state[counter], ends[counter] = pack('>I6I7', start, amount), stop + 345600000
-      pass, one, two, three = 1, amount, stop, -1
-    else
-      pass, one, two, three = cap(counter, start, stop, nil, max, amount)
-    end
+    pass, one, two, three = calendar(counter, start, stop, max, amount)
   elseif kind == 3 then
     local max, amount, length
     max, amount, length, at = read('>I7I7I7', blob, at)
@@ -322,8 +348,14 @@ for _ = 1, indexes do
     member = member + 1
   elseif what == 3 then
     call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%d', moment))
+  elseif what == 4 then
+    call('PEXPIRE', key, string.format('%d', math.max(moment - ms, 0) + grace))
   else
-    call('PEXPIRE', key, math.max(moment - ms, 0) + grace)
+    local second
+    relative, second, at = read('>I1i8', blob, at)
+    if relative == 1 then second = second + ms end
+    call('ZADD', key, string.format('%d', moment), ARGV[member], string.format('%d', second), ARGV[member + 1])
+    member = member + 2
   end
 end
 return answer

@@ -254,7 +254,9 @@ fn taken(inputs: &str) -> Vec<(String, i64, String, Option<String>)> {
     let contact = ContactView {
         id: ContactId::from_digest(&[1; 16]),
         kind: ContactKind::User,
+        known_by: Some(Provenance::SignedToken),
         attributes: [("account_id".to_owned(), account)].into(),
+        proven: crate::contact::ProvenAddresses::default(),
     };
     let mut binding = bind(&connector, &contact, &supplied, now).unwrap();
     let rates = rates(&connector, &binding).unwrap();

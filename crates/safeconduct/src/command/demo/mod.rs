@@ -1,5 +1,6 @@
 //! `demo`: the product's story on a terminal, against a real suite and a real (small) API, each a process of its own.
 
+mod lead;
 mod site;
 mod story;
 mod teller;

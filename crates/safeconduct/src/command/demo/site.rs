@@ -20,15 +20,18 @@ use crate::command::client::{self, Authenticated};
 use crate::exit::Failure;
 
 const SETTINGS: &str = include_str!("../../../sample/safeconduct.toml");
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("workspace.yaml", include_str!("../../../sample/workspaces/workspace.yaml")),
     ("orders.yaml", include_str!("../../../sample/workspaces/orders.yaml")),
     ("refund-order.yaml", include_str!("../../../sample/workspaces/refund-order.yaml")),
+    ("lead-orders.yaml", include_str!("../../../sample/workspaces/lead-orders.yaml")),
 ];
 /// Where the sample workspace's upstream stands until the shop has a port.
 const PLACEHOLDER: &str = "http://127.0.0.1:1/";
 /// As the comments in the sample's settings say.
 const TOKENS: [(&str, &str); 2] = [("agent", "demo-agent-token"), ("website", "demo-website-token")];
+/// How long a code may take to be printed.
+const MAIL_WITHIN: Duration = Duration::from_secs(20);
 const START_WITHIN: Duration = Duration::from_secs(30);
 const LISTENERS: [(&str, u16); 5] =
     [("identity", 50051), ("otp", 50052), ("connector", 50053), ("admission", 50054), ("operations", 9464)];
@@ -44,6 +47,8 @@ pub(crate) struct Site {
     pub(crate) secret: SecretText,
     pub(crate) agent: Authenticated,
     pub(crate) website: Authenticated,
+    /// The website again, on its way to otp.
+    pub(crate) otp: Authenticated,
     pub(crate) collector: Collector,
     _processes: Vec<Running>,
     _temporary: Option<tempfile::TempDir>,
@@ -91,6 +96,7 @@ impl Site {
         Ok(Self {
             agent: channel("connector", "demo-agent-token")?,
             website: channel("identity", "demo-website-token")?,
+            otp: channel("otp", "demo-website-token")?,
             shop: shop_client(&shop_address)?,
             dir,
             addresses,
@@ -119,6 +125,21 @@ impl Site {
     /// Keeps an assertion for the commands that are shown at the end.
     pub(crate) fn keep_assertion(&self, assertion: &str) -> Result<(), Failure> {
         fs::write(self.dir.join("ada.assertion"), assertion).map_err(Failure::unavailable)
+    }
+
+    /// The newest message that the suite printed to this address, once it is there: all of it, and the code in it.
+    pub(crate) async fn mail(&self, to: &str) -> Result<(String, String), Failure> {
+        let deadline = Deadline::within(SystemClock.instant(), MAIL_WITHIN);
+        loop {
+            let printed = fs::read_to_string(self.dir.join("suite.log")).unwrap_or_default();
+            if let Some(found) = newest_mail(&printed, to) {
+                return Ok(found);
+            }
+            if deadline.remaining(SystemClock.instant()).is_zero() {
+                return Err(Failure::unavailable("no code was printed"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The end of the suite's log, for when something went wrong.
@@ -150,6 +171,14 @@ impl Site {
              Ctrl-C ends it."
         ));
     }
+}
+
+/// The newest whole message to this address, and the first six digits in a row of it.
+fn newest_mail(printed: &str, to: &str) -> Option<(String, String)> {
+    let (_, after) = printed.rsplit_once(&format!("\nto: {to}\n"))?;
+    let (mail, _) = after.split_once("---- end ----")?;
+    let code = mail.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 6)?;
+    Some((mail.trim().to_owned(), code.to_owned()))
 }
 
 fn own_command() -> Result<Command, Failure> {

@@ -7,6 +7,7 @@ use safeconduct_types::SecretText;
 use serde_json::{Value, json};
 use tonic::Status;
 
+use super::lead;
 use super::site::{Site, WORKSPACE};
 use super::teller::Teller;
 use super::waterfall;
@@ -15,7 +16,7 @@ use crate::command::client::{self, Authenticated};
 use crate::command::sign::{user_hash, verify_request};
 use crate::exit::Failure;
 
-const AGENT: &str = "support-agent";
+pub(super) const AGENT: &str = "support-agent";
 
 pub(crate) async fn tell(site: &Site, teller: &mut Teller) -> Result<(), Failure> {
     let ada = verify(site, teller).await?;
@@ -27,6 +28,7 @@ pub(crate) async fn tell(site: &Site, teller: &mut Teller) -> Result<(), Failure
     foreign_assertion(site, teller).await?;
     foreign_order(site, teller, &ada).await?;
     escaping_input(site, teller, &ada).await?;
+    lead::tell(site, teller).await?;
     trace(site, teller, &refund).await;
     Ok(())
 }
@@ -168,7 +170,7 @@ async fn identify(site: &Site, user: &str, hash: String, presenter: &str) -> Res
     client::identity(&site.website).verify_identity(request).await.map(|answer| answer.into_inner().assertion)
 }
 
-async fn execute(
+pub(super) async fn execute(
     channel: &Authenticated,
     assertion: &str,
     connector: &str,
@@ -184,7 +186,7 @@ async fn execute(
     answer.execution.ok_or_else(|| Status::internal("the answer holds no execution"))
 }
 
-fn refused<T>(teller: &mut Teller, answer: Result<T, Status>, reason: &str) {
+pub(super) fn refused<T>(teller: &mut Teller, answer: Result<T, Status>, reason: &str) {
     match answer {
         Ok(_) => teller.check(false, &format!("it is refused with {reason}")),
         Err(status) => {
@@ -194,12 +196,12 @@ fn refused<T>(teller: &mut Teller, answer: Result<T, Status>, reason: &str) {
     }
 }
 
-async fn nothing_sent(site: &Site, teller: &mut Teller, before: u64) -> Result<(), Failure> {
+pub(super) async fn nothing_sent(site: &Site, teller: &mut Teller, before: u64) -> Result<(), Failure> {
     teller.check(calls(site).await? == before, "the shop was not called");
     Ok(())
 }
 
-async fn calls(site: &Site) -> Result<u64, Failure> {
+pub(super) async fn calls(site: &Site) -> Result<u64, Failure> {
     Ok(site.effects().await?.get("calls").and_then(Value::as_u64).unwrap_or(u64::MAX))
 }
 
@@ -208,6 +210,6 @@ async fn refunds(site: &Site) -> Result<usize, Failure> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
-fn unexpected(status: Status) -> Failure {
+pub(super) fn unexpected(status: Status) -> Failure {
     Failure::internal(client::explain(&status))
 }

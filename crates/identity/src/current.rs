@@ -1,0 +1,44 @@
+//! Whether what an assertion says is still so, by the records.
+
+use safeconduct_identity_domain::assertion::VerifiedContact;
+use safeconduct_identity_domain::record::ContactRecord;
+use safeconduct_identity_domain::session::Session;
+use safeconduct_telemetry::field;
+use safeconduct_types::{MarkCheck, Reason, Refusal, Subject, Timestamp};
+
+use crate::Identity;
+use crate::sessions::ended;
+
+impl Identity {
+    /// The session and the record behind an assertion, if nothing has closed them since: marks, which are quick, and the
+    /// records, which outlive the loss of a mark. Whether the assertion itself is the latest is asked of the result.
+    pub(crate) async fn behind(
+        &self,
+        held: &VerifiedContact,
+        now: Timestamp,
+    ) -> Result<(Session, Option<ContactRecord>), Refusal> {
+        let contact = held.contact();
+        let span = tracing::Span::current();
+        span.record(field::WORKSPACE, tracing::field::display(held.workspace()));
+        span.record(field::CONTACT, self.trace.hash(held.workspace(), contact.id.as_str()));
+        // The records tell exactly whether it is stale, and a repeat may come with an older one.
+        let closes = |check: &MarkCheck| !matches!(check.key.subject, Subject::AssertionStale(..));
+        self.answer(&held.marks().into_iter().filter(closes).collect::<Vec<_>>())?;
+        let session = self.sessions.read(held.workspace(), held.session()).await?.ok_or_else(ended)?;
+        session.is_open(now)?;
+        let record = self.people.read(held.workspace(), &contact.id).await?;
+        if let Some(record) = &record {
+            record.admits_session(held.session_start())?;
+        }
+        Ok((session, record))
+    }
+}
+
+/// Refuses an assertion from before the session was upgraded, or before a protected value changed.
+pub(crate) fn latest(held: &VerifiedContact, session: &Session, record: Option<&ContactRecord>) -> Result<(), Refusal> {
+    if held.epoch() != session.epoch() {
+        let what = "the session was upgraded since the assertion was issued; use the newest one";
+        return Err(Refusal::new(Reason::AssertionStale, what).with_metadata("changed", "session"));
+    }
+    record.map_or(Ok(()), |record| record.admits_issued(held.issued()))
+}

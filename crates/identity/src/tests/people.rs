@@ -1,0 +1,521 @@
+//! Contacts: attributes, leads, renewal, revocation, erasure.
+
+use safeconduct_identity_domain::contact::{Identifier, Identity as Claimed, Method};
+use safeconduct_identity_domain::record::ContactRecord;
+use serde_json::Value;
+
+use super::*;
+use crate::issue::Issued;
+use crate::proof::Proof;
+
+/// `spec.attributes` of every workspace.
+pub(super) const DECLARED: &str = r#"{"tier":{"protected":true,"schema":{"type":"string","enum":["silver","gold"]}},
+    "nickname":{"client_writable":true,"schema":{"type":"string","maxLength":40}},"segment":{}}"#;
+
+const TRAVELS: &str = r#"{"secrets":[{"id":"s1","secret":"current","use":"user_hash"}],
+    "user_hash":{"over":"user_id"},"assertion_attributes":["tier","nickname","email"]}"#;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+macro_rules! calls {
+    ($($call:ident($request:ident) -> $response:ident;)*) => {
+        impl Suite {
+            $(async fn $call(&self, caller: &str, message: pb::$request) -> Result<pb::$response, Refusal> {
+                self.heard();
+                plain(self.grpc.$call(self.request(caller, message)).await)
+            })*
+        }
+    };
+}
+
+calls! {
+    renew_assertion(RenewAssertionRequest) -> RenewAssertionResponse;
+    update_attributes(UpdateAttributesRequest) -> UpdateAttributesResponse;
+    set_attributes(SetAttributesRequest) -> SetAttributesResponse;
+    get_contact(GetContactRequest) -> GetContactResponse;
+    export_contact(ExportContactRequest) -> ExportContactResponse;
+    delete_contact(DeleteContactRequest) -> DeleteContactResponse;
+    revoke_session(RevokeSessionRequest) -> RevokeSessionResponse;
+    revoke_contact(RevokeContactRequest) -> RevokeContactResponse;
+    unblock_contact(UnblockContactRequest) -> UnblockContactResponse;
+    issue_assertion(IssueAssertionRequest) -> IssueAssertionResponse;
+}
+
+impl Suite {
+    /// The mirror knows the marks that were put into `marks`, and what time it is.
+    fn heard(&self) {
+        self.mirror.tell(self.marks.lock().unwrap().clone());
+        *self.marking.1.lock().unwrap() = self.clock.now();
+    }
+
+    async fn people() -> Self {
+        let suite = Self::start().await;
+        *suite.directory.0.lock().unwrap() = vec![("acme", policy(TRAVELS)), ("globex", policy(TRAVELS))];
+        suite
+    }
+
+    async fn user(&self, id: &str) -> pb::VerifyIdentityResponse {
+        self.heard();
+        self.verify("messenger", hashed(id, SECRET)).await.unwrap()
+    }
+
+    async fn renew(&self, assertion: &str) -> Result<pb::RenewAssertionResponse, Refusal> {
+        self.renew_assertion("messenger", pb::RenewAssertionRequest { assertion: assertion.to_owned() }).await
+    }
+
+    async fn set(&self, id: &str, attributes: &[(&str, &str)]) -> pb::SetAttributesResponse {
+        let request = pb::SetAttributesRequest {
+            workspace_id: "acme".to_owned(),
+            subject: Some(pb::set_attributes_request::Subject::UserId(id.to_owned())),
+            attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        self.set_attributes("backend", request).await.unwrap()
+    }
+
+    async fn update(&self, assertion: &str, name: &str, value: &str) -> Option<pb::AttributeRefusal> {
+        let attributes = [(name.to_owned(), value.to_owned())].into();
+        let request = pb::UpdateAttributesRequest { assertion: assertion.to_owned(), attributes };
+        let answer = self.update_attributes("messenger", request).await.unwrap();
+        let [one] = answer.results.as_slice() else { panic!("one") };
+        (!one.applied).then(|| one.refusal())
+    }
+
+    /// A token that says this, made at `said`.
+    async fn token(&self, id: &str, said: Timestamp, attributes: &[(&str, Value)]) -> Issued {
+        let proof = Proof {
+            identity: Claimed::parse(Identifier::UserId, id, "f").unwrap(),
+            attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            provenance: Provenance::SignedToken,
+            method: Method::Token,
+            proof_id: "k1".to_owned(),
+            proof_time: said,
+            expires: None,
+        };
+        self.heard();
+        let presenters = vec!["messenger".parse().unwrap()];
+        self.identity.accept("acme".parse().unwrap(), None, proof, presenters, self.clock.now()).await.unwrap()
+    }
+
+    async fn known(&self, id: &str) -> ContactRecord {
+        let acme = "acme".parse().unwrap();
+        let contact = self.identity.contacts.user(&acme, &Claimed::parse(Identifier::UserId, id, "f").unwrap());
+        self.identity.people.read(&acme, &contact).await.unwrap().unwrap()
+    }
+
+    async fn prove(
+        &self,
+        assertion: &str,
+        address: &str,
+        operation: &str,
+    ) -> Result<pb::IssueAssertionResponse, Refusal> {
+        let mut proven = pb::ProvenAddress {
+            address: address.to_owned(),
+            prove_time: Some(prost_types::Timestamp { seconds: self.clock.now().as_seconds(), nanos: 0 }),
+            ..Default::default()
+        };
+        let method = if address.starts_with('+') {
+            common::VerificationMethod::SmsCode
+        } else {
+            common::VerificationMethod::EmailCode
+        };
+        proven.set_method(method);
+        let request = pb::IssueAssertionRequest {
+            workspace_id: "acme".to_owned(),
+            assertion: assertion.to_owned(),
+            proven_address: Some(proven),
+            operation_id: operation.to_owned(),
+            ..Default::default()
+        };
+        self.issue_assertion("otp", request).await
+    }
+
+    async fn revoke(&self, id: &str, mode: pb::RevokeMode) -> pb::RevokeContactResponse {
+        let request = pb::RevokeContactRequest {
+            workspace_id: "acme".to_owned(),
+            subject: Some(pb::revoke_contact_request::Subject::UserId(id.to_owned())),
+            mode: mode.into(),
+            reason: "abuse".to_owned(),
+        };
+        self.revoke_contact("operator", request).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_browser_changes_what_is_declared_for_it_and_nothing_else() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("tier", r#""silver""#)]).await;
+    suite.clock.advance(SECOND * 3);
+    let held = suite.user("u1").await.assertion;
+    assert_eq!(suite.update(&held, "nickname", r#""Ann""#).await, None);
+    let refused = [
+        ("tier", pb::AttributeRefusal::Protected),
+        ("segment", pb::AttributeRefusal::NotWritable),
+        ("user_id", pb::AttributeRefusal::Identifier),
+        ("email", pb::AttributeRefusal::Protected),
+        ("Tier", pb::AttributeRefusal::Unknown),
+        ("t\u{456}er", pb::AttributeRefusal::Unknown),
+        ("tier\u{200b}", pb::AttributeRefusal::Unknown),
+        ("\u{ff54}ier", pb::AttributeRefusal::Unknown),
+        ("contact.tier", pb::AttributeRefusal::Unknown),
+        ("attributes.tier", pb::AttributeRefusal::Unknown),
+    ];
+    for (name, why) in refused {
+        assert_eq!(suite.update(&held, name, r#""gold""#).await, Some(why), "{name:?}");
+    }
+    assert_eq!(suite.update(&held, "nickname", "7").await, Some(pb::AttributeRefusal::Invalid));
+    let fresh = suite.renew(&held).await.unwrap();
+    let read = suite.read(&fresh.assertion, "messenger").unwrap();
+    let attributes = &read.contact().attributes;
+    assert_eq!(attributes["nickname"].provenance, Provenance::Client);
+    assert_eq!(
+        (attributes["tier"].value.as_str(), attributes["tier"].provenance),
+        (Some("silver"), Provenance::Server)
+    );
+}
+
+#[tokio::test]
+async fn values_with_two_meanings_or_out_of_bounds_are_refused() {
+    let suite = Suite::people().await;
+    let held = suite.user("u1").await.assertion;
+    for bad in
+        ["", "x", r#"{"a":1,"a":2}"#, "1} , {", r#"1,"w":2"#, &"[".repeat(20), &format!("\"{}\"", "x".repeat(4096))]
+    {
+        let attributes = [("nickname".to_owned(), bad.to_owned())].into();
+        let request = pb::UpdateAttributesRequest { assertion: held.clone(), attributes };
+        assert_eq!(reason(suite.update_attributes("messenger", request).await), Reason::InputInvalid, "{bad}");
+    }
+    let request =
+        pb::UpdateAttributesRequest { assertion: held, attributes: [("nickname".to_owned(), "1".to_owned())].into() };
+    assert_eq!(reason(suite.update_attributes("agent", request).await), Reason::CallerNotAllowed);
+}
+
+#[tokio::test]
+async fn a_browser_never_overwrites_what_somebody_stronger_said() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("nickname", r#""Ann""#)]).await;
+    let held = suite.user("u1").await.assertion;
+    for value in [r#""Bob""#, r#""Ann""#, "null"] {
+        assert_eq!(
+            suite.update(&held, "nickname", value).await,
+            Some(pb::AttributeRefusal::WeakerProvenance),
+            "{value}"
+        );
+    }
+    assert_eq!(suite.known("u1").await.attributes["nickname"].attribute.provenance, Provenance::Server);
+}
+
+#[tokio::test]
+async fn the_latest_of_backend_and_token_counts_and_an_old_token_rolls_nothing_back() {
+    let suite = Suite::people().await;
+    let tier = |record: ContactRecord| record.attributes["tier"].attribute.value.clone();
+    suite.token("u1", NOW, &[("tier", "silver".into()), ("other", 1.into())]).await;
+    assert!(!suite.known("u1").await.attributes.contains_key("other"), "not declared");
+    suite.clock.advance(SECOND * 10);
+    suite.set("u1", &[("tier", r#""gold""#)]).await;
+    suite.token("u1", NOW.after(SECOND * 5), &[("tier", "silver".into())]).await;
+    assert_eq!(tier(suite.known("u1").await), "gold");
+    suite.clock.advance(SECOND * 10);
+    suite.token("u1", NOW.after(SECOND * 15), &[("tier", "silver".into())]).await;
+    assert_eq!(tier(suite.known("u1").await), "silver");
+    suite.set("u1", &[("tier", "null")]).await;
+    suite.token("u1", NOW.after(SECOND * 16), &[("tier", "gold".into())]).await;
+    assert!(tier(suite.known("u1").await).is_null(), "what was removed stays so");
+}
+
+#[tokio::test]
+async fn a_changed_protected_value_makes_older_assertions_stale_and_newer_ones_not() {
+    let suite = Suite::people().await;
+    let old = suite.user("u1").await.assertion;
+    suite.set("u1", &[("nickname", r#""Ann""#)]).await;
+    suite.renew(&old).await.unwrap();
+    suite.set("u1", &[("tier", r#""gold""#)]).await;
+    let stale = suite.marking.0.lock().unwrap().last().cloned().unwrap();
+    assert!(matches!(stale.key.subject, Subject::AssertionStale(_, None)));
+    let refused = suite.renew(&old).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::AssertionStale);
+    assert!(refused.metadata().contains(&("changed".into(), "contact".to_owned())));
+    // In the same instant.
+    let new = suite.user("u1").await.assertion;
+    let stale = Mark { effective: stale.effective.unwrap(), expires: stale.expires, ..mark(stale.key) };
+    let meets = |token: &str| {
+        suite
+            .read(token, "messenger")
+            .unwrap()
+            .marks()
+            .iter()
+            .any(|check| check.key == stale.key && stale.is_met(check))
+    };
+    assert!(meets(&old) && !meets(&new));
+    assert!(stale.in_force(NOW.after(suite.identity.settings.assertion_lifetime)));
+    suite.renew(&new).await.unwrap();
+    // Setting what is so changes nothing, for anybody.
+    let before = suite.known("u1").await.changed;
+    suite.clock.advance(SECOND * 60);
+    suite.set("u1", &[("tier", r#""gold""#)]).await;
+    assert_eq!(suite.known("u1").await.changed, before);
+}
+
+#[tokio::test]
+async fn an_assertion_is_renewed_until_its_proof_is_too_old() {
+    let suite = Suite::people().await;
+    let first = suite.user("u1").await;
+    let until = first.proof_expire_time.unwrap().seconds;
+    let mut held = first.assertion;
+    while suite.clock.now().as_seconds() < until - 900 {
+        suite.clock.advance(SECOND * 930);
+        let fresh = suite.renew(&held).await.unwrap();
+        assert_eq!(
+            (fresh.session_id.as_str(), fresh.proof_expire_time.unwrap().seconds),
+            (first.session_id.as_str(), until)
+        );
+        held = fresh.assertion;
+        let read = suite.read(&held, "messenger").unwrap();
+        assert_eq!((read.method(), read.contact().attributes["user_id"].proof_time), (Method::UserHash, NOW));
+    }
+    suite.clock.set(Timestamp::from_seconds(until));
+    let refused = suite.renew(&held).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::AssertionStale);
+    assert!(refused.metadata().contains(&("changed".into(), "proof".to_owned())));
+}
+
+#[tokio::test]
+async fn an_assertion_is_renewed_by_who_may_present_it_and_up_to_a_minute_late() {
+    let suite = Suite::people().await;
+    let held = suite.user("u1").await.assertion;
+    let by =
+        |caller: &'static str| suite.renew_assertion(caller, pb::RenewAssertionRequest { assertion: held.clone() });
+    assert_eq!(reason(by("agent").await), Reason::AudienceMismatch);
+    suite.clock.advance(SECOND * (900 + 59));
+    by("messenger").await.unwrap();
+    suite.clock.advance(SECOND);
+    assert_eq!(reason(by("messenger").await), Reason::AssertionExpired);
+}
+
+#[tokio::test]
+async fn an_assertion_from_before_an_upgrade_is_not_renewed() {
+    let suite = Suite::people().await;
+    let visitor = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    suite.renew(&visitor).await.unwrap();
+    suite.verify("messenger", within(&visitor, hashed("u1", SECRET))).await.unwrap();
+    assert_eq!(reason(suite.renew(&visitor).await), Reason::AssertionStale);
+}
+
+#[tokio::test]
+async fn who_is_blocked_proves_nothing_until_that_is_lifted_even_if_all_marks_are_lost() {
+    let suite = Suite::people().await;
+    let held = suite.user("u1").await.assertion;
+    let contact = suite.revoke("u1", pb::RevokeMode::Block).await.contact_id;
+    let kinds: Vec<_> = suite.marking.0.lock().unwrap().iter().map(|one| one.key.subject.kind()).collect();
+    assert!(kinds.contains(&"CONTACT_BLOCKED") && kinds.contains(&"CONTACT_SIGNED_OUT"));
+    suite.clock.advance(SECOND * 5);
+    suite.heard();
+    assert_eq!(reason(suite.verify("messenger", hashed("u1", SECRET)).await), Reason::AssertionRevoked);
+    assert_eq!(reason(suite.renew(&held).await), Reason::AssertionRevoked);
+    let unblock = pb::UnblockContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::unblock_contact_request::Subject::ContactId(contact)),
+        reason: "mistaken".to_owned(),
+    };
+    assert_eq!(reason(suite.unblock_contact("messenger", unblock.clone()).await), Reason::CallerNotAllowed);
+    suite.unblock_contact("backend", unblock).await.unwrap();
+    assert_eq!(reason(suite.renew(&held).await), Reason::AssertionRevoked, "the old session stays over");
+    suite.user("u1").await;
+}
+
+#[tokio::test]
+async fn who_was_signed_out_proves_again_in_a_new_session_only() {
+    let suite = Suite::people().await;
+    let held = suite.user("u1").await.assertion;
+    suite.revoke("u1", pb::RevokeMode::SignOut).await;
+    suite.clock.advance(SECOND);
+    assert_eq!(reason(suite.renew(&held).await), Reason::AssertionRevoked);
+    suite.heard();
+    assert_eq!(reason(suite.verify("messenger", within(&held, hashed("u1", SECRET))).await), Reason::AssertionRevoked);
+    suite.user("u1").await;
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_over_for_good_and_no_other_is() {
+    let suite = Suite::people().await;
+    let (one, two) = (suite.user("u1").await, suite.user("u1").await);
+    let target = Some(pb::revoke_session_request::Target::Assertion(one.assertion.clone()));
+    let request = pb::RevokeSessionRequest { target, reason: "signing out".to_owned(), ..Default::default() };
+    let answer = suite.revoke_session("messenger", request).await.unwrap();
+    assert!(answer.effective_time.unwrap().seconds <= NOW.as_seconds() + 1);
+    suite.heard();
+    assert_eq!(reason(suite.renew(&one.assertion).await), Reason::AssertionRevoked);
+    let again = suite.verify("messenger", within(&one.assertion, hashed("u1", SECRET))).await;
+    assert_eq!(reason(again), Reason::AssertionRevoked);
+    suite.renew(&two.assertion).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_visitor_who_proves_an_address_is_one_lead_in_every_session() {
+    let suite = Suite::people().await;
+    let mut leads = Vec::new();
+    for operation in ["v1", "v2"] {
+        let held = suite.begin("messenger", visitor()).await.unwrap().assertion;
+        let issued = suite.prove(&held, "ann@example.com", operation).await.unwrap();
+        let read = suite.read(&issued.assertion, "messenger").unwrap();
+        assert_eq!((read.contact().kind, read.method(), read.epoch()), (ContactKind::Lead, Method::EmailCode, 2));
+        assert!(read.contact().attributes.is_empty(), "nothing but the address");
+        let email = read.contact().proven.email.as_ref().unwrap();
+        assert_eq!((email.value.as_str(), email.provenance), (Some("ann@example.com"), Provenance::OtpEmail));
+        assert_eq!(issued.proof_expire_time.unwrap().seconds, NOW.as_seconds() + 1800);
+        let again = suite.prove(&held, "ann@example.com", operation).await.unwrap();
+        assert_eq!(suite.read(&again.assertion, "messenger").unwrap().epoch(), 2, "one verification counts once");
+        leads.push(issued.contact.unwrap().contact_id);
+    }
+    assert_eq!(leads[0], leads[1]);
+    suite.set("u1", &[("email", r#""ann@example.com""#)]).await;
+    assert_ne!(suite.user("u1").await.contact.unwrap().contact_id, leads[0], "never a user's");
+}
+
+#[tokio::test]
+async fn the_session_of_a_lead_takes_no_other_address_and_no_user() {
+    let suite = Suite::people().await;
+    let held = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let lead = suite.prove(&held, "ann@example.com", "v1").await.unwrap().assertion;
+    assert_eq!(reason(suite.prove(&lead, "bob@example.com", "v2").await), Reason::SessionBound);
+    suite.heard();
+    assert_eq!(reason(suite.verify("messenger", within(&lead, hashed("u1", SECRET))).await), Reason::SessionBound);
+    let both = suite.prove(&lead, "+353861234567", "v3").await.unwrap().assertion;
+    let read = suite.read(&both, "messenger").unwrap();
+    assert!(read.contact().proven.email.is_some() && read.contact().proven.phone.is_some());
+    assert_eq!(read.contact().id, suite.read(&lead, "messenger").unwrap().contact().id);
+}
+
+#[tokio::test]
+async fn a_user_who_proves_an_address_keeps_what_was_signed() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("email", r#""old@example.com""#)]).await;
+    suite.clock.advance(SECOND * 5);
+    let user = suite.user("u1").await;
+    let stepped = suite.prove(&user.assertion, "ann@example.com", "v1").await.unwrap();
+    let read = suite.read(&stepped.assertion, "messenger").unwrap();
+    assert_eq!((read.contact().kind, read.method(), read.epoch()), (ContactKind::User, Method::UserHash, 2));
+    assert_eq!(read.contact().attributes["user_id"].provenance, Provenance::SignedHash);
+    assert_eq!(read.contact().attributes["email"].value, "old@example.com");
+    assert_eq!(read.contact().proven.email.as_ref().unwrap().value, "ann@example.com");
+    assert_eq!(stepped.proof_expire_time, user.proof_expire_time);
+    assert_eq!(reason(suite.renew(&user.assertion).await), Reason::AssertionStale, "from before");
+    // Ends with its own time.
+    suite.clock.advance(SECOND * 899);
+    let later = suite.renew(&stepped.assertion).await.unwrap();
+    suite.clock.advance(SECOND * 890);
+    let last = suite.renew(&later.assertion).await.unwrap();
+    assert_eq!(last.expire_time.unwrap().seconds, NOW.as_seconds() + 5 + 1800);
+    suite.clock.advance(SECOND * 20);
+    let over = suite.renew(&last.assertion).await.unwrap();
+    assert!(suite.read(&over.assertion, "messenger").unwrap().contact().proven.is_empty());
+}
+
+#[tokio::test]
+async fn a_proven_address_ends_when_the_backend_names_another_one() {
+    let suite = Suite::people().await;
+    let user = suite.user("u1").await.assertion;
+    suite.prove(&user, "ann@example.com", "v1").await.unwrap();
+    for (address, stays) in [("Ann@example.com", true), ("bob@example.com", false)] {
+        suite.clock.advance(SECOND * 5);
+        suite.set("u1", &[("email", &format!("{address:?}"))]).await;
+        suite.heard();
+        let again = suite.verify("messenger", within(&user, hashed("u1", SECRET))).await.unwrap();
+        let read = suite.read(&again.assertion, "messenger").unwrap();
+        assert_eq!(read.contact().proven.email.is_some(), stays, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn only_services_say_that_an_address_was_proven() {
+    let suite = Suite::people().await;
+    let held = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    for caller in ["agent", "messenger", "backend", "operator"] {
+        let request = pb::IssueAssertionRequest {
+            workspace_id: "acme".to_owned(),
+            assertion: held.clone(),
+            proven_address: Some(pb::ProvenAddress {
+                method: common::VerificationMethod::EmailCode.into(),
+                address: "ann@example.com".to_owned(),
+                prove_time: Some(prost_types::Timestamp { seconds: NOW.as_seconds(), nanos: 0 }),
+            }),
+            operation_id: "v1".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(reason(suite.issue_assertion(caller, request).await), Reason::CallerNotAllowed, "{caller}");
+    }
+}
+
+#[tokio::test]
+async fn one_address_on_two_users_stays_two_contacts() {
+    let suite = Suite::people().await;
+    for user in ["u1", "u2"] {
+        suite.set(user, &[("email", r#""Ann@example.com""#)]).await;
+    }
+    let by_email = || pb::GetContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::get_contact_request::Subject::Email("ann@example.com".to_owned())),
+    };
+    let refused = suite.get_contact("backend", by_email()).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InputInvalid);
+    suite.set("u2", &[("email", r#""other@example.com""#)]).await;
+    assert_eq!(suite.get_contact("backend", by_email()).await.unwrap().contact.unwrap().user_id, "u1");
+    assert_eq!(reason(suite.get_contact("messenger", by_email()).await), Reason::CallerNotAllowed);
+}
+
+#[tokio::test]
+async fn who_was_erased_is_unknown_and_comes_back_as_somebody_new() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("tier", r#""gold""#), ("email", r#""ann@example.com""#)]).await;
+    suite.clock.advance(SECOND * 3);
+    let held = suite.user("u1").await.assertion;
+    let contact = || pb::get_contact_request::Subject::UserId("u1".to_owned());
+    let get = || pb::GetContactRequest { workspace_id: "acme".to_owned(), subject: Some(contact()) };
+    let export = pb::ExportContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::export_contact_request::Subject::UserId("u1".to_owned())),
+        ..Default::default()
+    };
+    let exported = suite.export_contact("operator", export).await.unwrap();
+    assert!(exported.parts_json.iter().any(|part| part.contains("ann@example.com")));
+    for _ in 0..2 {
+        let request = pb::DeleteContactRequest {
+            workspace_id: "acme".to_owned(),
+            subject: Some(pb::delete_contact_request::Subject::UserId("u1".to_owned())),
+            reason: "asked for".to_owned(),
+        };
+        assert!(suite.delete_contact("backend", request).await.unwrap().complete);
+    }
+    assert_eq!(reason(suite.get_contact("backend", get()).await), Reason::ContactUnknown);
+    assert_eq!(reason(suite.renew(&held).await), Reason::AssertionRevoked);
+    suite.clock.advance(SECOND * 2);
+    suite.heard();
+    assert_eq!(reason(suite.verify("messenger", within(&held, hashed("u1", SECRET))).await), Reason::AssertionRevoked);
+    suite.user("u1").await;
+    assert!(suite.get_contact("backend", get()).await.unwrap().contact.unwrap().attributes.is_empty());
+}
+
+#[tokio::test]
+async fn a_visitors_own_words_are_not_carried_over_to_who_they_prove_to_be() {
+    let suite = Suite::people().await;
+    let held = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    assert_eq!(suite.update(&held, "nickname", r#""Ann""#).await, None);
+    let read = suite.read(&suite.renew(&held).await.unwrap().assertion, "messenger").unwrap();
+    assert_eq!(read.contact().attributes["nickname"].value, "Ann");
+    let user = suite.verify("messenger", within(&held, hashed("u1", SECRET))).await.unwrap();
+    assert!(!suite.read(&user.assertion, "messenger").unwrap().contact().attributes.contains_key("nickname"));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_into_an_assertion_stays_out_and_keeps_nobody_out() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("email", &format!("\"{}@example.com\"", "a".repeat(200)))]).await;
+    suite.set("u1", &[("tier", r#""gold""#)]).await;
+    let names: Vec<String> = (0..16).map(|n| format!("{}{n}", "p".repeat(40))).collect();
+    let presenters = names.iter().cloned().chain(["messenger".to_owned()]).skip(1).collect();
+    suite.heard();
+    let issued =
+        suite.verify("messenger", pb::VerifyIdentityRequest { presenters, ..hashed("u1", SECRET) }).await.unwrap();
+    assert!(issued.assertion.len() <= 4096);
+    let plain = suite.user("u1").await.assertion;
+    assert!(plain.len() < 1500, "{} bytes", plain.len());
+}

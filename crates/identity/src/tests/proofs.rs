@@ -1,0 +1,401 @@
+//! Proofs by token, what becomes of those that fail, and how secrets and keys come and go.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use safeconduct_admission_client::{
+    Admission, Admit, AdmitAnswer, Denied, Extend, ExtendAnswer, LimitKind, Lookup, LookupAnswer, Remaining, Settle,
+    Settled, Shape, Take, TakeAnswer, Taken, Usage,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// Counts what is taken; nothing comes back.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    taken: Mutex<HashMap<(String, [u8; 32]), u32>>,
+    pub(super) asked: AtomicUsize,
+    is_away: Mutex<bool>,
+}
+
+#[tonic::async_trait]
+impl Admission for Counting {
+    async fn take(&self, asked: Take, _: Deadline) -> Result<TakeAnswer, Refusal> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if *self.is_away.lock().unwrap() {
+            return Err(Refusal::new(Reason::StoreUnavailable, "away"));
+        }
+        let mut taken = self.taken.lock().unwrap();
+        let counter = |charge: &safeconduct_admission_client::Charge| {
+            (charge.limit.name.clone(), charge.limit.dimensions.unwrap())
+        };
+        for charge in &asked.charges {
+            let Shape::Rate { burst, .. } = charge.limit.shape else { panic!("a rate") };
+            if taken.get(&counter(charge)).is_some_and(|count| *count >= burst) {
+                let limit = Remaining {
+                    name: charge.limit.name.clone(),
+                    kind: LimitKind::Rate,
+                    unit: String::new(),
+                    left: 0,
+                    max: burst.into(),
+                    resets: None,
+                };
+                let retry_after = Some(Duration::from_secs(60));
+                return Ok(TakeAnswer::Denied(Denied { limit, retry_after, remaining: Vec::new() }));
+            }
+        }
+        for charge in &asked.charges {
+            *taken.entry(counter(charge)).or_default() += 1;
+        }
+        Ok(TakeAnswer::Taken(Taken::default()))
+    }
+
+    async fn lookup(&self, _: Lookup, _: Deadline) -> Result<LookupAnswer, Refusal> {
+        Err(Refusal::internal("not asked"))
+    }
+
+    async fn admit(&self, _: Admit, _: Deadline) -> Result<AdmitAnswer, Refusal> {
+        Err(Refusal::internal("not asked"))
+    }
+
+    async fn extend(&self, _: Extend, _: Deadline) -> Result<ExtendAnswer, Refusal> {
+        Err(Refusal::internal("not asked"))
+    }
+
+    async fn settle(&self, _: Settle, _: Deadline) -> Result<Settled, Refusal> {
+        Err(Refusal::internal("not asked"))
+    }
+
+    async fn usage(&self, _: Usage, _: Deadline) -> Result<Taken, Refusal> {
+        Err(Refusal::internal("not asked"))
+    }
+}
+
+pub(super) const TOKENS: &[u8] = b"the backend's secret for tokens, of 2026";
+
+fn part(text: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// A token of the workspace's secret.
+fn token(secret: &[u8], claims: &Value) -> String {
+    let signed = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(claims.to_string()));
+    let made = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+    format!("{signed}.{}", part(made))
+}
+
+fn claims(user: &str) -> Value {
+    json!({"user_id": user, "iat": NOW.as_seconds(), "exp": NOW.as_seconds() + 300})
+}
+
+fn with_token(jwt: String) -> pb::VerifyIdentityRequest {
+    pb::VerifyIdentityRequest {
+        workspace_id: "acme".to_owned(),
+        proof: Some(pb::verify_identity_request::Proof::Jwt(jwt)),
+        ..Default::default()
+    }
+}
+
+const BY_TOKEN: &str = r#"{"secrets":[{"id":"t1","secret":"tokens","use":"jwt"},
+    {"id":"s1","secret":"current","use":"user_hash"}],"user_hash":{"over":"user_id"}}"#;
+
+impl Suite {
+    /// The suite, with this policy for `acme`.
+    async fn with(text: &str) -> Self {
+        let suite = Self::start().await;
+        suite.set_policy(text);
+        suite
+    }
+
+    fn set_policy(&self, text: &str) {
+        self.directory.0.lock().unwrap().retain(|(name, _)| *name != "acme");
+        self.directory.0.lock().unwrap().push(("acme", policy(text)));
+    }
+}
+
+#[tokio::test]
+async fn a_token_proves_the_user_whom_a_hash_proves_too() {
+    let suite = Suite::with(BY_TOKEN).await;
+    let by_token = suite.verify("messenger", with_token(token(TOKENS, &claims("u1")))).await.unwrap();
+    let read = suite.read(&by_token.assertion, "messenger").unwrap();
+    assert_eq!(read.contact().kind, ContactKind::User);
+    assert_eq!(read.contact().attributes["user_id"].provenance, Provenance::SignedToken);
+    let by_hash = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap();
+    assert_eq!(by_hash.contact.unwrap().contact_id, read.contact().id.as_str());
+    for bad in [token(SECRET, &claims("u1")), token(TOKENS, &json!({"user_id": "u1"})), "a.b.c".to_owned()] {
+        assert_eq!(reason(suite.verify("messenger", with_token(bad)).await), Reason::ProofInvalid);
+    }
+    let other =
+        pb::VerifyIdentityRequest { workspace_id: "globex".to_owned(), ..with_token(token(TOKENS, &claims("u1"))) };
+    assert_eq!(reason(suite.verify("messenger", other).await), Reason::ProofInvalid);
+}
+
+#[tokio::test]
+async fn a_token_that_counts_once_counts_once_under_ten_thousand_replays() {
+    let text = r#"{"secrets":[{"id":"t1","secret":"tokens","use":"jwt"}],"tokens":{"single_use":true}}"#;
+    let suite = Arc::new(Suite::with(text).await);
+    let mut once = claims("u1");
+    once["jti"] = json!("t-1");
+    let jwt = token(TOKENS, &once);
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        let (suite, jwt) = (Arc::clone(&suite), jwt.clone());
+        all.spawn(async move { suite.verify("messenger", with_token(jwt)).await });
+    }
+    let (mut proven, mut refused) = (0, 0);
+    while let Some(answer) = all.join_next().await {
+        match answer.unwrap() {
+            Ok(_) => proven += 1,
+            Err(refusal) => {
+                assert!(matches!(refusal.reason(), Reason::ProofInvalid | Reason::RateLimited), "{refusal}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((proven, refused), (1, 9_999));
+    // Nor just before its end; and another token counts.
+    suite.clock.advance(Duration::from_secs(329));
+    assert!(suite.verify("messenger", with_token(jwt)).await.is_err());
+    once["jti"] = json!("t-2");
+    assert!(suite.verify("messenger", with_token(token(TOKENS, &once))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_removed_or_changed_secret_verifies_nothing_a_second_later() {
+    let suite = Suite::with(BY_TOKEN).await;
+    let jwt = token(TOKENS, &claims("u1"));
+    suite.verify("messenger", with_token(jwt.clone())).await.unwrap();
+    suite.verify("messenger", hashed("u1", SECRET)).await.unwrap();
+    suite.directory.1.lock().unwrap().insert("current", None);
+    suite.directory.1.lock().unwrap().insert("tokens", Some(b"another secret, long enough for HS256".to_vec()));
+    suite.clock.advance(Duration::from_millis(250));
+    assert!(suite.verify("messenger", hashed("u1", SECRET)).await.is_err());
+    assert_eq!(reason(suite.verify("messenger", with_token(jwt)).await), Reason::ProofInvalid);
+    let renewed = token(b"another secret, long enough for HS256", &claims("u1"));
+    assert!(suite.verify("messenger", with_token(renewed)).await.is_ok());
+    suite.directory.1.lock().unwrap().clear();
+    suite.clock.advance(Duration::from_millis(250));
+    assert!(suite.verify("messenger", hashed("u1", SECRET)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_changed_policy_counts_at_once() {
+    let suite = Suite::with(BY_TOKEN).await;
+    let jwt = token(TOKENS, &claims("u1"));
+    suite.verify("messenger", with_token(jwt.clone())).await.unwrap();
+    suite.set_policy(ONE);
+    assert_eq!(reason(suite.verify("messenger", with_token(jwt)).await), Reason::ProofInvalid);
+}
+
+#[tokio::test]
+async fn report_only_lets_through_as_a_visitor_and_never_as_the_user() {
+    let suite = Suite::with(&BY_TOKEN.replacen('{', r#"{"enforce":false,"#, 1)).await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    for bad in [hashed("u1", SPARE), with_token(token(SECRET, &claims("u1"))), with_token("a.b.c".to_owned())] {
+        let passed = suite.verify("messenger", within(&session.assertion, bad)).await.unwrap();
+        let read = suite.read(&passed.assertion, "messenger").unwrap();
+        assert_eq!((read.contact().kind, read.contact().attributes.len()), (ContactKind::Visitor, 0));
+        assert_eq!(passed.contact.unwrap().user_id, "");
+    }
+    let proven = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap();
+    assert_eq!(suite.read(&proven.assertion, "messenger").unwrap().contact().kind, ContactKind::User);
+    let mut metrics = String::new();
+    suite.identity.metrics(&mut metrics);
+    for expected in [
+        r#"proofs_total{workspace="acme",proof="token",verdict="reported"} 2"#,
+        r#"proofs_total{workspace="acme",proof="user_hash",verdict="reported"} 1"#,
+        r#"proofs_total{workspace="acme",proof="user_hash",verdict="verified"} 1"#,
+        r#"key_uses_total{workspace="acme",key="s1"} 1"#,
+    ] {
+        assert!(metrics.contains(expected), "{expected} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn failures_slow_whoever_failed_and_lock_nobody_out() {
+    let suite = Suite::with(BY_TOKEN).await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let victim = suite.begin("messenger", visitor()).await.unwrap();
+    let attack = || within(&session.assertion, hashed("victim", SPARE));
+    for _ in 0..10 {
+        assert_eq!(reason(suite.verify("messenger", attack()).await), Reason::ProofInvalid);
+    }
+    let slowed = suite.verify("messenger", attack()).await.unwrap_err();
+    assert_eq!((slowed.reason(), slowed.retry_after()), (Reason::RateLimited, Some(Duration::from_secs(60))));
+    // Who rests is not counted again.
+    let asked = suite.admission.asked.load(Ordering::SeqCst);
+    assert_eq!(reason(suite.verify("messenger", attack()).await), Reason::RateLimited);
+    assert_eq!(suite.admission.asked.load(Ordering::SeqCst), asked);
+    // The victim, in a session of their own and in the very one that failed.
+    assert!(suite.verify("messenger", within(&victim.assertion, hashed("victim", SECRET))).await.is_ok());
+    assert!(suite.verify("messenger", within(&session.assertion, hashed("victim", SECRET))).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_budget_of_a_claimed_contact_slows_failures_and_never_a_valid_proof() {
+    let suite = Suite::with(BY_TOKEN).await;
+    for _ in 0..30 {
+        let session = suite.begin("messenger", visitor()).await.unwrap();
+        let failed = suite.verify("messenger", within(&session.assertion, hashed("victim", SPARE))).await;
+        assert_eq!(reason(failed), Reason::ProofInvalid);
+    }
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let failing = || within(&session.assertion, hashed("victim", SPARE));
+    assert_eq!(reason(suite.verify("messenger", failing()).await), Reason::RateLimited);
+    assert!(suite.verify("messenger", within(&session.assertion, hashed("victim", SECRET))).await.is_ok());
+    // Another contact is another budget.
+    assert_eq!(reason(suite.verify("messenger", hashed("other", SPARE)).await), Reason::ProofInvalid);
+}
+
+#[tokio::test]
+async fn without_admission_a_failure_is_a_refusal_all_the_same() {
+    let suite = Suite::with(BY_TOKEN).await;
+    *suite.admission.is_away.lock().unwrap() = true;
+    assert_eq!(reason(suite.verify("messenger", hashed("u1", SPARE)).await), Reason::ProofInvalid);
+    assert!(suite.verify("messenger", hashed("u1", SECRET)).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_key_outlives_the_process_and_is_written_once_a_minute() {
+    let suite = Suite::with(BY_TOKEN).await;
+    suite.verify("messenger", with_token(token(TOKENS, &claims("u1")))).await.unwrap();
+    suite.clock.advance(Duration::from_secs(59));
+    suite.verify("messenger", with_token(token(TOKENS, &claims("u1")))).await.unwrap();
+    suite.tasks.finish().await;
+    let shown = |suite: &Suite| {
+        let mut text = String::new();
+        suite.identity.metrics(&mut text);
+        text
+    };
+    let last = |key: &str, at: i64| format!(r#"key_last_use_seconds{{workspace="acme",key="{key}"}} {at}"#);
+    let text = shown(&suite);
+    assert!(text.contains(&last("t1", NOW.as_seconds() + 59)) && text.contains(&last("s1", 0)), "{text}");
+    // Another process on the same store, asked for another proof, knows.
+    let ports = Ports { tasks: Tasks::new(), ..suite.identity.ports.clone() };
+    let (keyer, random) = (suite.identity.store.clone(), Arc::clone(&ports.random));
+    let other = Arc::new(crate::evidence::Evidence::new(ports.records, keyer, random, ports.tasks.clone()));
+    other.recall(&"acme".parse().unwrap(), ["t1".to_owned(), "s1".to_owned()]);
+    ports.tasks.finish().await;
+    let mut text = String::new();
+    other.metrics(&mut text);
+    assert!(text.contains(&last("t1", NOW.as_seconds())), "the second use came within the minute: {text}");
+    assert!(text.contains(&last("s1", 0)), "{text}");
+}
+
+/// A source of keys: what it answers, and how often it was asked.
+struct Source {
+    address: SocketAddr,
+    body: Arc<Mutex<Option<String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Source {
+    async fn start(body: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let body = Arc::new(Mutex::new(Some(body)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (answers, counted) = (Arc::clone(&body), Arc::clone(&asked));
+        drop(safeconduct_service::tasks::Tasks::new().spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                if socket.read(&mut request).await.is_err() {
+                    continue;
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+                let body = answers.lock().unwrap().clone();
+                let answer = match body {
+                    Some(body) => format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\ncache-control: max-age=600\r\nconnection: close\r\n\r\n{body}",
+                        body.len()
+                    ),
+                    None => "HTTP/1.1 503 Away\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+                };
+                socket.write_all(answer.as_bytes()).await.ok();
+            }
+        }));
+        Self { address, body, asked }
+    }
+
+    fn policy(&self) -> String {
+        json!({"tokens": {"jwks": {"url": format!("http://{}/keys", self.address), "insecure_http": true,
+            "allow_addresses": ["127.0.0.0/8"]}}})
+        .to_string()
+    }
+
+    fn answers(&self, body: Option<String>) {
+        *self.body.lock().unwrap() = body;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn jwks(keys: &[(&str, &Ed25519KeyPair)]) -> String {
+    let one = |(kid, pair): &(&str, &Ed25519KeyPair)| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "use": "sig", "x": part(pair.public_key())});
+    json!({"keys": keys.iter().map(one).collect::<Vec<_>>()}).to_string()
+}
+
+fn eddsa(kid: &str, pair: &Ed25519KeyPair, now: Timestamp) -> pb::VerifyIdentityRequest {
+    let claims = json!({"user_id": "u1", "exp": now.as_seconds() + 300});
+    let signed = format!("{}.{}", part(json!({"alg": "EdDSA", "kid": kid}).to_string()), part(claims.to_string()));
+    with_token(format!("{signed}.{}", part(pair.sign(signed.as_bytes()))))
+}
+
+#[tokio::test]
+async fn fetched_keys_come_and_go_and_outlive_their_source_for_a_bounded_time() {
+    let (one, two) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
+    let source = Source::start(jwks(&[("k1", &one)])).await;
+    let suite = Suite::with(&source.policy()).await;
+    let now = || suite.clock.now();
+    let verify =
+        async |kid: &str, pair: &Ed25519KeyPair| suite.verify("messenger", eddsa(kid, pair, now())).await.is_ok();
+
+    assert!(verify("k1", &one).await);
+    assert!(verify("k1", &one).await);
+    assert_eq!(source.asked(), 1, "cached");
+    // Unknown keys ask again, but not as often as somebody names one.
+    for _ in 0..20 {
+        assert!(!verify("k2", &two).await);
+    }
+    assert_eq!(source.asked(), 1, "too soon");
+    source.answers(Some(jwks(&[("k1", &one), ("k2", &two)])));
+    suite.clock.advance(Duration::from_secs(5));
+    assert!(verify("k2", &two).await, "a new key is fetched when it is first named");
+    assert_eq!(source.asked(), 2);
+    assert!(!verify("k2", &one).await && !verify("k1", &two).await);
+    // A withdrawn key counts until the source's max-age is over.
+    source.answers(Some(jwks(&[("k2", &two)])));
+    suite.clock.advance(Duration::from_secs(599));
+    assert!(verify("k1", &one).await);
+    suite.clock.advance(Duration::from_secs(1));
+    assert!(!verify("k1", &one).await);
+    // Away, or answering what is no set: what was known stays in force, for two hours.
+    source.answers(None);
+    suite.clock.advance(Duration::from_mins(60));
+    assert!(verify("k2", &two).await);
+    source.answers(Some(r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#.to_owned()));
+    suite.clock.advance(Duration::from_mins(59));
+    assert!(verify("k2", &two).await);
+    suite.clock.advance(Duration::from_mins(1));
+    let refusal = suite.verify("messenger", eddsa("k2", &two, now())).await.unwrap_err();
+    assert_eq!(refusal.reason(), Reason::UpstreamCircuitOpen);
+    assert!(refusal.retry_after().is_some());
+}
+
+#[tokio::test]
+async fn keys_are_fetched_from_allowed_addresses_only() {
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let source = Source::start(jwks(&[("k1", &pair)])).await;
+    let suite = Suite::with(&source.policy().replace("127.0.0.0/8", "10.0.0.0/8")).await;
+    assert_eq!(reason(suite.verify("messenger", eddsa("k1", &pair, NOW)).await), Reason::UpstreamCircuitOpen);
+    assert_eq!(source.asked(), 0);
+}

@@ -1,0 +1,101 @@
+//! Messages that wait to be sent, durably: accepted before the answer, sent after it.
+//!
+//! Neither the answer nor its time tells whether a message can be delivered, so nobody waits for a provider. What waits
+//! is who is to get which verification's code, sealed; the code itself is nowhere: it is derived when the message
+//! leaves. The queues ([`safeconduct_otp_domain::queue`]) are spread over [`SHARDS`] slots of the store, so that many
+//! replicas find what is due by reading as many records, and seldom meet in one.
+
+mod store;
+mod worker;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use safeconduct_otp_domain::address::Address;
+use safeconduct_types::{Refusal, SecretText, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+pub use store::{SHARDS, StoreOutbox};
+pub use worker::{Parts, Worker};
+
+/// A code that is to be sent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Whose contact it is for.
+    pub workspace: WorkspaceId,
+    /// Which verification's code.
+    pub verification_id: String,
+    /// Where to.
+    pub to: Address,
+    /// In which language: a BCP 47 tag, or empty for the workspace's own.
+    pub locale: String,
+    /// What for: a name that the workspace declares, or empty.
+    pub purpose: String,
+    /// When the code ends: from then on nothing is sent.
+    pub expires: Timestamp,
+    /// The how-manieth sending of this code it is, from 1.
+    pub send_number: u32,
+}
+
+/// Shows no address.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("workspace", &self.workspace)
+            .field("verification_id", &self.verification_id)
+            .field("send_number", &self.send_number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where messages are put.
+#[async_trait]
+pub trait Outbox: Send + Sync + fmt::Debug {
+    /// Takes a message; it is durable when this comes back.
+    async fn enqueue(&self, message: Message) -> Result<(), Refusal>;
+}
+
+/// How far the newest sending of a code has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// It waits, or is tried again.
+    Queued,
+    /// A provider has taken it.
+    Sent,
+    /// It was given up.
+    Failed,
+}
+
+/// A message, ready to leave.
+pub struct Content {
+    /// The subject; empty for a text message.
+    pub subject: String,
+    /// Without markup.
+    pub text: String,
+    /// With markup; empty for a text message.
+    pub html: String,
+    /// The code alone.
+    pub code: SecretText,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Content([redacted])")
+    }
+}
+
+/// The verifications, as the outbox sees them.
+#[async_trait]
+pub trait Challenges: Send + Sync + fmt::Debug {
+    /// What to send, with the code derived now. `None`: nothing, because the verification is over, or because this very
+    /// sending was reported as sent before its worker died.
+    async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal>;
+
+    /// Notes what became of this sending. An older sending than the newest, and anything after `Sent`, changes nothing.
+    async fn report(&self, message: &Message, delivery: DeliveryState) -> Result<(), Refusal>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Whoever sends what waits.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use safeconduct_otp_domain::queue::{Fate, again};
+use safeconduct_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use super::store::{SHARDS, StoreOutbox, Taken};
+use super::{Challenges, DeliveryState, Message};
+use crate::delivery::{Deliveries, Outcome, Outgoing};
+
+/// Between two looks at all queues: what this process itself puts in is seen at once, this is for what others left.
+const POLL: Duration = Duration::from_secs(1);
+/// Messages that are handed over at the same time.
+const AT_ONCE: usize = 32;
+/// Messages that are taken out of one queue at a time.
+const BATCH: usize = 8;
+/// The time for one attempt over all providers: with the reads and writes around it less than a lease.
+const SEND_WITHIN: Duration = Duration::from_secs(25);
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where messages wait.
+    pub outbox: Arc<StoreOutbox>,
+    /// How they travel.
+    pub deliveries: Arc<Deliveries>,
+    /// What is in them.
+    pub challenges: Arc<dyn Challenges>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Sends what waits until it is told to stop. Several may work on the same store.
+pub struct Worker {
+    parts: Parts,
+    /// Of the last look at all queues.
+    waiting: AtomicU64,
+    given_up: AtomicU64,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker; nothing happens before it is [run](Self::run).
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { parts, waiting: AtomicU64::new(0), given_up: AtomicU64::new(0) })
+    }
+
+    /// Works until told to stop; then takes nothing more, and ends when what it has taken is settled.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        let mut look: BTreeSet<u8> = (0..SHARDS).collect();
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            let whole = look.len() == usize::from(SHARDS);
+            let mut waiting = 0;
+            for shard in std::mem::take(&mut look) {
+                let room = AT_ONCE.saturating_sub(under_way.len()).min(BATCH);
+                if room == 0 {
+                    look.insert(shard);
+                    continue;
+                }
+                match self.parts.outbox.take(shard, room).await {
+                    Ok(found) => {
+                        waiting += found.waiting;
+                        if found.taken.len() == room {
+                            look.insert(shard);
+                        }
+                        under_way.extend(found.taken.into_iter().map(|taken| self.handle(taken)));
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = error.name(), "the queue of codes to send cannot be read");
+                    }
+                }
+            }
+            if whole {
+                self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            // More than fits at once waits for a place, not for the clock.
+            let more = !look.is_empty() && under_way.len() < AT_ONCE;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = std::future::ready(()), if more => {}
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                fresh = self.parts.outbox.fresh() => look.extend(fresh),
+                _ = poll.tick() => look.extend(0..SHARDS),
+            }
+        }
+        while under_way.next().await.is_some() {}
+    }
+
+    async fn handle(&self, taken: Taken) {
+        let fate = match &taken.message {
+            Some(message) => self.attempt(&taken, message).await,
+            None => {
+                tracing::error!("a message that waits cannot be opened; it is given up");
+                self.given_up.fetch_add(1, Ordering::Relaxed);
+                Fate::Done
+            }
+        };
+        if let Err(error) = self.parts.outbox.settle(taken.shard, &taken.entry, fate).await {
+            // Its lease ends, and it may be sent once more.
+            tracing::warn!(error = error.name(), "what became of a message cannot be noted");
+        }
+    }
+
+    async fn attempt(&self, taken: &Taken, message: &Message) -> Fate {
+        let now = self.parts.clock.now();
+        if now >= message.expires {
+            return self.give_up(message, "its code has ended").await;
+        }
+        let later = |asked| again(&taken.entry, self.parts.clock.now(), asked);
+        let content = match self.parts.challenges.content(message).await {
+            Ok(Some(content)) => content,
+            Ok(None) => return Fate::Done,
+            Err(refusal) => {
+                tracing::warn!(reason = refusal.reason().as_str(), "a code cannot be made now");
+                return match later(None) {
+                    Some(at) => Fate::Again(at),
+                    None => self.give_up(message, "its verification cannot be read").await,
+                };
+            }
+        };
+        let outgoing = Outgoing {
+            id: &taken.entry.id,
+            to: message.to.as_str(),
+            subject: &content.subject,
+            text: &content.text,
+            html: &content.html,
+            code: &content.code,
+        };
+        let left = message.expires.since(now).min(SEND_WITHIN);
+        match self.parts.deliveries.send(&message.workspace, message.to.channel(), &outgoing, left).await {
+            Outcome::Sent => {
+                self.report(message, DeliveryState::Sent).await;
+                Fate::Done
+            }
+            Outcome::Refused(why) => self.give_up(message, why).await,
+            Outcome::Later(why, asked) => match later(asked) {
+                Some(at) => {
+                    let workspace = message.workspace.as_str();
+                    tracing::warn!(why, workspace, attempts = taken.entry.attempts, "no provider took a code; again");
+                    Fate::Again(at)
+                }
+                None => self.give_up(message, why).await,
+            },
+        }
+    }
+
+    async fn give_up(&self, message: &Message, why: &str) -> Fate {
+        let (workspace, channel) = (message.workspace.as_str(), message.to.channel().as_str());
+        tracing::error!(why, workspace, channel, "a code was not delivered");
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        self.report(message, DeliveryState::Failed).await;
+        Fate::Done
+    }
+
+    async fn report(&self, message: &Message, delivery: DeliveryState) {
+        if let Err(refusal) = self.parts.challenges.report(message, delivery).await {
+            tracing::warn!(reason = refusal.reason().as_str(), "the state of a delivery cannot be noted");
+        }
+    }
+
+    /// Adds its counters in the form of Prometheus.
+    pub fn metrics(&self, text: &mut String) {
+        let name = "safeconduct_otp_outbox_messages";
+        let _ = writeln!(text, "# HELP {name} Codes that wait to be sent, at the last look.\n# TYPE {name} gauge");
+        let _ = writeln!(text, "{name} {}", self.waiting.load(Ordering::Relaxed));
+        let name = "safeconduct_otp_undelivered_total";
+        let _ = writeln!(text, "# HELP {name} Codes that no provider took before they ended.\n# TYPE {name} counter");
+        let _ = writeln!(text, "{name} {}", self.given_up.load(Ordering::Relaxed));
+        self.parts.deliveries.metrics(text);
+    }
+}

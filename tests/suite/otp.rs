@@ -1,0 +1,238 @@
+//! A lead proves an address: the code arrives, counts once, and opens what it should and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use safeconduct_proto::common::v1::guidance::Detail;
+use safeconduct_proto::common::v1::{ContactKind, VerificationMethod};
+use safeconduct_proto::identity::v1::StartSessionRequest;
+use safeconduct_proto::otp::v1 as pb;
+use safeconduct_testkit::{Ask, Caller, HttpSink, Layout, MailSink, Options, Store, Suite, until};
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+use crate::{refused, succeeded};
+
+const EMAIL: &str = "ada@example.com";
+const PLENTY: Duration = Duration::from_mins(1);
+
+/// Whether Python has a mail server here; `make test` brings one and insists on it.
+async fn has_mail_server() -> bool {
+    let asked = tokio::process::Command::new("python3").args(["-c", "import aiosmtpd"]).output().await;
+    let has = asked.is_ok_and(|output| output.status.success());
+    assert!(has || std::env::var_os("TEST_REQUIRE_CLIENTS").is_none(), "aiosmtpd is missing; `make test` installs it");
+    has
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/mail.py")
+}
+
+/// The sample with codes that travel so.
+fn otp(options: Options, via: &str, delivery: &Value) -> Options {
+    let sample = include_str!("../../crates/safeconduct/sample/workspaces/workspace.yaml");
+    let text = sample
+        .replace("via: [screen]", &format!("via: {via}"))
+        .replace("delivery: {screen: {console: true}}", &format!("delivery: {delivery}"));
+    assert!(text.contains(via) && !text.contains("screen"), "the sample has changed");
+    options.workspace(&text)
+}
+
+fn smtp(port: u16) -> Value {
+    json!({"smtp": {"host": "127.0.0.1", "port": port, "tls": "none", "allow_addresses": ["127.0.0.0/8"]}})
+}
+
+async fn visitor(website: &Caller) -> Result<String, Status> {
+    let request = StartSessionRequest {
+        workspace_id: "demo-shop".to_owned(),
+        presenters: vec!["website".to_owned(), "support-agent".to_owned()],
+        ..StartSessionRequest::default()
+    };
+    Ok(website.identity().start_session(request).await?.into_inner().assertion)
+}
+
+async fn start(website: &Caller, assertion: &str, address: &str) -> Result<pb::StartVerificationResponse, Status> {
+    let request = pb::StartVerificationRequest {
+        assertion: assertion.to_owned(),
+        channel: pb::Channel::Email.into(),
+        address: address.to_owned(),
+        purpose: "look-up-order".to_owned(),
+        ..pb::StartVerificationRequest::default()
+    };
+    Ok(website.otp().start_verification(request).await?.into_inner())
+}
+
+async fn check(
+    website: &Caller,
+    assertion: &str,
+    id: &str,
+    code: &str,
+) -> Result<pb::CheckVerificationResponse, Status> {
+    let request = pb::CheckVerificationRequest {
+        assertion: assertion.to_owned(),
+        verification_id: id.to_owned(),
+        code: code.to_owned(),
+        ..pb::CheckVerificationRequest::default()
+    };
+    Ok(website.otp().check_verification(request).await?.into_inner())
+}
+
+async fn delivery(website: &Caller, assertion: &str, id: &str) -> anyhow::Result<pb::DeliveryState> {
+    let request = pb::GetVerificationRequest { assertion: assertion.to_owned(), verification_id: id.to_owned() };
+    let found = website.otp().get_verification(request).await?.into_inner().verification;
+    Ok(found.context("no verification")?.delivery())
+}
+
+async fn delivered(website: &Caller, assertion: &str, id: &str, state: pb::DeliveryState) -> anyhow::Result<()> {
+    until("the state of the delivery", PLENTY, async || {
+        Ok((delivery(website, assertion, id).await? == state).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_lead_is_let_in_by_a_mail_on_the_embedded_store() {
+    lead(Layout::All, Store::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lead_is_let_in_by_a_mail_with_separate_processes_on_redis() {
+    lead(Layout::Separate, Store::Redis).await.unwrap();
+}
+
+async fn lead(layout: Layout, store: Store) -> anyhow::Result<()> {
+    if !has_mail_server().await {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let sink = MailSink::start(folder.path(), &script(), None).await?;
+    let suite = Suite::start(otp(Options::new(layout, store), "[mail]", &json!({"mail": smtp(sink.port())}))).await?;
+    let (website, agent) = (suite.website()?, suite.agent()?);
+    let visitor = visitor(&website).await?;
+
+    // What the agent is told is enough to start.
+    let asked = agent.execute(&Ask::new(&visitor, "find-orders", &json!({}))).await;
+    let told = refused(asked, Code::FailedPrecondition, "VERIFICATION_REQUIRED");
+    let Some(Detail::Verification(needed)) = told.guidance.detail else { panic!("{told:?}") };
+    assert_eq!((needed.attribute.as_str(), needed.purpose.as_str()), ("email", "look-up-order"));
+    assert_eq!(needed.methods, [i32::from(VerificationMethod::EmailCode)]);
+
+    let started = start(&website, &visitor, "  ADA@Example.COM ").await?;
+    assert!(!started.masked_address.contains("ada@"), "{}", started.masked_address);
+    let mail = sink.mail(1).await?;
+    assert_eq!(mail.to, [EMAIL]);
+    assert_eq!(mail.header("to"), Some(EMAIL));
+    assert_eq!(mail.header("from"), Some("Demo Shop <no-reply@shop.example>"));
+    assert_eq!(mail.header("auto-submitted"), Some("auto-generated"));
+    let code = mail.code()?;
+    assert!(mail.html.contains(&code) && mail.text.contains("look up your orders"), "{mail:?}");
+    assert!(!mail.header("subject").unwrap_or_default().contains(&code), "not on a lock screen");
+    delivered(&website, &visitor, &started.verification_id, pb::DeliveryState::Sent).await?;
+
+    let wrong = if code.starts_with('7') { "333333" } else { "777777" };
+    let guessed = check(&website, &visitor, &started.verification_id, wrong).await;
+    refused(guessed, Code::Unauthenticated, "CODE_INVALID");
+    let proven = check(&website, &visitor, &started.verification_id, &code).await?;
+    assert_eq!(proven.kind(), ContactKind::Lead);
+
+    let found = agent.execute(&Ask::new(&proven.assertion, "find-orders", &json!({}))).await?;
+    assert_eq!(succeeded(&found)["orders"].as_array().map(Vec::len), Some(3));
+    // A lead is no user, and nobody else's mailbox opens.
+    for connector in ["list-orders", "get-order", "refund-order"] {
+        let inputs = match connector {
+            "refund-order" => json!({"order_id": "ord_a1b2c3", "amount": 1}),
+            "get-order" => json!({"order_id": "ord_a1b2c3"}),
+            _ => json!({}),
+        };
+        let refused = refused(
+            agent.execute(&Ask::new(&proven.assertion, connector, &inputs)).await,
+            Code::FailedPrecondition,
+            "VERIFICATION_REQUIRED",
+        );
+        let Some(Detail::Verification(needed)) = refused.guidance.detail else { panic!("{refused:?}") };
+        assert!(!needed.methods.contains(&VerificationMethod::EmailCode.into()), "a code would not help: {needed:?}");
+    }
+    let other = json!({"email": "grace@example.com"});
+    assert!(agent.execute(&Ask::new(&proven.assertion, "find-orders", &other)).await.is_err());
+    assert_eq!(sink.mails()?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_takes_over_while_the_mail_server_is_down() {
+    let sink = HttpSink::start(202).unwrap();
+    // Nobody listens there.
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let api = json!({"http": {"url": format!("http://127.0.0.1:{}/v3/mail/send", sink.port()), "insecure_http": true,
+        "allow_addresses": ["127.0.0.0/8"], "auth": {"bearer": {"secret": "shop-token"}}, "success": [202],
+        "json": {"personalizations": [{"to": [{"email": "${to}"}]}], "from": {"email": "${from}", "name": "${from_name}"},
+                 "subject": "${subject}", "content": [{"type": "text/plain", "value": "${text}"}]}}});
+    let delivery = json!({"mail": smtp(dead), "api": api});
+    let options = otp(Options::new(Layout::All, Store::Embedded), "[mail, api]", &delivery);
+    let suite = Suite::start(options).await.unwrap();
+    let website = suite.website().unwrap();
+    let visitor = visitor(&website).await.unwrap();
+    let started = start(&website, &visitor, EMAIL).await.unwrap();
+    let request = sink.request(1).await.unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /v3/mail/send HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: Bearer sample-shop-token"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["personalizations"][0]["to"][0]["email"], EMAIL);
+    assert_eq!(body["from"], json!({"email": "no-reply@shop.example", "name": "Demo Shop"}));
+    let text = body["content"][0]["value"].as_str().unwrap();
+    let code = text.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 6).unwrap();
+    let proven = check(&website, &visitor, &started.verification_id, code).await.unwrap();
+    assert_eq!(proven.kind(), ContactKind::Lead);
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_although_the_process_dies_before_it_sends_on_the_embedded_store() {
+    killed(Layout::All, Store::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_although_the_process_dies_before_it_sends_on_redis() {
+    killed(Layout::Separate, Store::Redis).await.unwrap();
+}
+
+/// Kills otp between its answer and the sending, which waits for a mail server that comes up later.
+async fn killed(layout: Layout, store: Store) -> anyhow::Result<()> {
+    let gate = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = gate.local_addr()?.port();
+    let api = json!({"http": {"url": format!("http://127.0.0.1:{port}/"), "insecure_http": true,
+        "allow_addresses": ["127.0.0.0/8"], "form": {"to": "${to}", "text": "${text}"}}});
+    let mut suite = Suite::start(otp(Options::new(layout, store), "[api]", &json!({"api": api}))).await?;
+    let website = suite.website()?;
+    let visitor = visitor(&website).await?;
+    // The gate takes connections and answers nothing: whoever sends is held.
+    let started = start(&website, &visitor, EMAIL).await?;
+    let process = if layout == Layout::All { "all" } else { "otp" };
+    suite.kill(process)?;
+    drop(gate);
+    let sink = HttpSink::start_at(port, 200)?;
+    suite.restart(process).await?;
+    let website = suite.website()?;
+    let request = sink.request(1).await?;
+    let (_, body) = request.split_once("\r\n\r\n").context("no body")?;
+    let code = body.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 6).context("no code")?;
+    let proven = check(&website, &visitor, &started.verification_id, code).await?;
+    assert_eq!(proven.kind(), ContactKind::Lead);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_delivered_shows_in_the_verification_and_in_no_answer() {
+    let sink = HttpSink::start(400).unwrap();
+    let api = json!({"http": {"url": format!("http://127.0.0.1:{}/", sink.port()), "insecure_http": true,
+        "allow_addresses": ["127.0.0.0/8"], "form": {"to": "${to}"}}});
+    let options = otp(Options::new(Layout::All, Store::Embedded), "[api]", &json!({"api": api}));
+    let suite = Suite::start(options).await.unwrap();
+    let website = suite.website().unwrap();
+    let visitor = visitor(&website).await.unwrap();
+    let started = start(&website, &visitor, EMAIL).await.unwrap();
+    delivered(&website, &visitor, &started.verification_id, pb::DeliveryState::Failed).await.unwrap();
+    assert_eq!(sink.requests().len(), 1, "a refusal is not asked again");
+    assert!(!suite.logs().contains(EMAIL), "no address is in a log");
+}
