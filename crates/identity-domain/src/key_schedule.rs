@@ -59,8 +59,8 @@ mod tests {
 
     const TURNS: Turns = Turns {
         period: Duration::from_secs(1000),
-        known_before: Duration::from_secs(300),
-        needed_after: Duration::from_secs(900),
+        known_before: Duration::from_mins(5),
+        needed_after: Duration::from_mins(15),
     };
 
     fn at(seconds: i64) -> Timestamp {

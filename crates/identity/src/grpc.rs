@@ -209,7 +209,7 @@ impl IdentityService for IdentityGrpc {
         let span = span_of("revoke_session", None, &caller);
         let run = async { self.0.revoke_session(&caller, asked).await.map_err(refused) };
         let effective = run.instrument(span).await?;
-        Ok(Response::new(pb::RevokeSessionResponse { effective_time: wire::contacts::in_force(effective) }))
+        Ok(Response::new(pb::RevokeSessionResponse { effective_time: Some(wire::timestamp(effective)) }))
     }
 
     async fn revoke_contact(
@@ -221,7 +221,7 @@ impl IdentityService for IdentityGrpc {
         let span = span_of("revoke_contact", Some(&asked.about.workspace), &caller);
         let run = async { self.0.revoke_contact(&caller, &asked, mode).await.map_err(refused) };
         let (contact, effective) = run.instrument(span).await?;
-        let effective_time = wire::contacts::in_force(effective);
+        let effective_time = Some(wire::timestamp(effective));
         Ok(Response::new(pb::RevokeContactResponse { contact_id: contact.into(), effective_time }))
     }
 

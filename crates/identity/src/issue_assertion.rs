@@ -90,7 +90,7 @@ impl Identity {
             // What they were proven by before stays, and gets no younger.
             let (named, method, proof_expires) = (named(&held), held.method(), held.proof_expires());
             let contact = held.contact().id.clone();
-            Making { contact, named, record, method, presenters, proof_expires, session }
+            Making { session, contact, named, record, method, presenters, proof_expires }
         } else {
             return Err(Refusal::new(Reason::SessionBound, "the session belongs to another contact; start a new one"));
         };

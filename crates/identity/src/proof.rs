@@ -9,6 +9,7 @@ use serde_json::Value;
 
 /// A user is proven. Only what verifies one makes one.
 #[derive(Clone, PartialEq)]
+#[allow(clippy::struct_field_names, reason = "its id and time are those of the proof, not of the person")]
 pub(crate) struct Proof {
     /// Who, byte for byte.
     pub(crate) identity: Claimed,

@@ -245,7 +245,7 @@ fn provenance(provenance: Provenance) -> common::Provenance {
     }
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let millis = i32::try_from(time.as_millis().rem_euclid(1000)).unwrap_or_default();
     prost_types::Timestamp { seconds: time.as_seconds(), nanos: millis.saturating_mul(1_000_000) }
 }

@@ -75,7 +75,7 @@ impl Otp {
                 continue;
             }
             let revision = found.revision();
-            match found.challenge.guess(&asked.guess, self.verifications.codes(), found.now) {
+            match found.challenge.guess(&asked.guess, &self.verifications.codes(), found.now) {
                 Guessed::TooLate(standing) => return Err(over(standing)),
                 Guessed::Again(verified) => return Ok(verified),
                 Guessed::Right(verified) => {

@@ -42,7 +42,7 @@ use safeconduct_otp_domain::budget::Namer;
 use safeconduct_otp_domain::challenge::Challenge;
 use safeconduct_otp_domain::code::{CodeKey, CodeKeys};
 use safeconduct_service::jwks_cache::JwksCache;
-use safeconduct_service::keyring::{Key, Keyring, KeyringError, Purpose, Sealer};
+use safeconduct_service::keyring::{Key, Keyring, KeyringError, Live, LiveKeyring, Purpose, Sealer};
 use safeconduct_store::{Records, StoreKeyer};
 use safeconduct_telemetry::{ContactHasher as TraceHasher, field};
 use safeconduct_types::{Clock, Random, Refusal};
@@ -72,7 +72,7 @@ impl Default for Settings {
 /// The keys of the service.
 pub struct Keys {
     /// Derive codes (purpose `code-derivation`): old ones verify until their challenges have expired.
-    pub codes: Arc<CodeKeys>,
+    pub codes: Live<CodeKeys>,
     /// Names records (purpose `store-hashing`).
     pub store: StoreKeyer,
     /// Names counters (purpose `store-hashing`).
@@ -86,23 +86,26 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Takes the service's keys out of its keyring. `random` makes the nonces of what is sealed; `seal` opens claims.
-    pub fn from_keyring(keyring: &Keyring, seal: Arc<dyn Seal>, random: Arc<dyn Random>) -> Result<Self, KeyringError> {
-        let secret = |purpose| keyring.primary(purpose).map(Key::secret);
-        let named = |key: &Key| (key.id().as_str().to_owned(), CodeKey::new(key.secret()));
-        let codes = CodeKeys::new(
-            named(keyring.primary(Purpose::CodeDerivation)?),
-            keyring.all(Purpose::CodeDerivation).map(named),
-        );
+    /// The keys of the service, which follow its keyring. `random` makes the nonces of what is sealed; `seal` opens
+    /// claims.
+    pub fn follow(keyring: &LiveKeyring, seal: Arc<dyn Seal>, random: Arc<dyn Random>) -> Result<Self, KeyringError> {
+        let now = keyring.current();
+        let secret = |purpose| now.primary(purpose).map(Key::secret);
         Ok(Self {
-            codes: Arc::new(codes),
+            codes: keyring.derive(code_keys)?,
             store: StoreKeyer::new(secret(Purpose::StoreHashing)?),
             namer: Namer::new(secret(Purpose::StoreHashing)?),
-            sealer: Arc::new(Sealer::new(keyring, Purpose::RecordSealing, random)?),
+            sealer: Arc::new(keyring.sealer(Purpose::RecordSealing, random)?),
             trace: TraceHasher::new(secret(Purpose::TraceHashing)?),
             seal,
         })
     }
+}
+
+fn code_keys(keyring: &Keyring) -> Result<CodeKeys, KeyringError> {
+    let named = |key: &Key| (key.id().as_str().to_owned(), CodeKey::new(key.secret()));
+    let primary = named(keyring.primary(Purpose::CodeDerivation)?);
+    Ok(CodeKeys::new(primary, keyring.all(Purpose::CodeDerivation).map(named)))
 }
 
 impl fmt::Debug for Keys {

@@ -13,7 +13,7 @@ use safeconduct_otp_domain::address::{Address, Channel};
 use safeconduct_otp_domain::budget::{Namer, Network};
 use safeconduct_otp_domain::challenge::{Challenge, Delivery, VerificationId};
 use safeconduct_otp_domain::code::CodeKeys;
-use safeconduct_service::keyring::Sealer;
+use safeconduct_service::keyring::{Live, Sealer};
 use safeconduct_store::{
     Change, Committed, Ends, Expected, Record, RecordKey, Records, Revision, Slot, StoreError, StoreKeyer, Write,
 };
@@ -38,7 +38,7 @@ pub struct Verifications {
     keyer: StoreKeyer,
     namer: Namer,
     sealer: Arc<Sealer>,
-    codes: Arc<CodeKeys>,
+    codes: Live<CodeKeys>,
     workspaces: Arc<dyn WorkspaceDirectory>,
     random: Arc<dyn Random>,
 }
@@ -60,7 +60,7 @@ pub struct Parts {
     /// Seals them (purpose `record-sealing`).
     pub sealer: Arc<Sealer>,
     /// Derives codes (purpose `code-derivation`).
-    pub codes: Arc<CodeKeys>,
+    pub codes: Live<CodeKeys>,
     /// What the workspaces say.
     pub workspaces: Arc<dyn WorkspaceDirectory>,
     /// Chance.
@@ -99,8 +99,9 @@ impl Verifications {
         Arc::new(Self { records, keyer, namer, sealer, codes, workspaces, random })
     }
 
-    pub(crate) fn codes(&self) -> &CodeKeys {
-        &self.codes
+    /// The keys of codes as they are now.
+    pub(crate) fn codes(&self) -> Arc<CodeKeys> {
+        self.codes.get()
     }
 
     pub(crate) fn namer(&self) -> &Namer {
@@ -310,7 +311,7 @@ pub(crate) fn contended() -> Refusal {
 impl Challenges for Verifications {
     async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal> {
         let Some((found, send)) = self.of_message(message).await? else { return Ok(None) };
-        let Some(code) = found.challenge.code_to_send(send, &self.codes, found.now) else { return Ok(None) };
+        let Some(code) = found.challenge.code_to_send(send, &self.codes(), found.now) else { return Ok(None) };
         let facts = found.challenge.facts();
         let policy = policy(&*self.workspaces, &message.workspace)?;
         let left = facts.expires.since(found.now);

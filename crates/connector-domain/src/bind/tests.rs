@@ -126,7 +126,7 @@ fn a_weak_missing_or_old_proof_is_told_what_would_do() {
         assert_eq!(refusal.reason(), Reason::VerificationRequired);
         let metadata: BTreeMap<_, _> = refusal.metadata().iter().cloned().collect();
         assert_eq!(metadata["attribute"], "account_id");
-        assert_eq!(metadata["methods"], "USER_HASH,JWT");
+        assert_eq!(metadata["methods"], "JWT,USER_HASH");
         assert!(!format!("{refusal:?}").contains("acc_1"));
         metadata["because"].clone()
     };

@@ -47,7 +47,7 @@ impl Admission for Counting {
                     max: burst.into(),
                     resets: None,
                 };
-                let retry_after = Some(Duration::from_secs(60));
+                let retry_after = Some(Duration::from_mins(1));
                 return Ok(TakeAnswer::Denied(Denied { limit, retry_after, remaining: Vec::new() }));
             }
         }
@@ -228,7 +228,7 @@ async fn failures_slow_whoever_failed_and_lock_nobody_out() {
         assert_eq!(reason(suite.verify("messenger", attack()).await), Reason::ProofInvalid);
     }
     let slowed = suite.verify("messenger", attack()).await.unwrap_err();
-    assert_eq!((slowed.reason(), slowed.retry_after()), (Reason::RateLimited, Some(Duration::from_secs(60))));
+    assert_eq!((slowed.reason(), slowed.retry_after()), (Reason::RateLimited, Some(Duration::from_mins(1))));
     // Who rests is not counted again.
     let asked = suite.admission.asked.load(Ordering::SeqCst);
     assert_eq!(reason(suite.verify("messenger", attack()).await), Reason::RateLimited);
@@ -380,7 +380,7 @@ async fn fetched_keys_come_and_go_and_outlive_their_source_for_a_bounded_time() 
     assert!(!verify("k1", &one).await);
     // Away, or answering what is no set: what was known stays in force, for two hours.
     source.answers(None);
-    suite.clock.advance(Duration::from_mins(60));
+    suite.clock.advance(Duration::from_hours(1));
     assert!(verify("k2", &two).await);
     source.answers(Some(r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#.to_owned()));
     suite.clock.advance(Duration::from_mins(59));

@@ -8,7 +8,7 @@ use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::identity::v1 as pb;
 use safeconduct_types::{ContactId, Refusal, SecretText, SessionId, Timestamp, WorkspaceId};
 
-use super::{Violations, provenance, timestamp};
+use super::{Violations, provenance};
 use crate::issue_assertion::{IssueAssertion, ProvenAddress};
 use crate::revoke_contact::Mode;
 
@@ -252,8 +252,4 @@ pub(crate) fn parts(record: &ContactRecord) -> Vec<String> {
         serde_json::json!({"kind": "attribute", "value": value})
     });
     std::iter::once(identity).chain(attributes).map(|part| part.to_string()).collect()
-}
-
-pub(crate) fn in_force(effective: Timestamp) -> Option<prost_types::Timestamp> {
-    Some(timestamp(effective))
 }

@@ -35,12 +35,13 @@ impl Console {
 impl Carry for Console {
     async fn carry(&self, message: &Outgoing<'_>, _: &Sender, _: Deadline) -> Outcome {
         let title = if message.subject.is_empty() { "text message" } else { "email" };
-        let mut block = format!("---- {title} (console, for development) ----\nto: {}\n", message.to);
-        if !message.subject.is_empty() {
-            block.push_str(&format!("subject: {}\n", message.subject));
-        }
-        block.push_str(&format!("\n{}\n", message.text.trim_end()));
-        block.push_str("---- end ----\n");
+        let subject =
+            if message.subject.is_empty() { String::new() } else { format!("subject: {}\n", message.subject) };
+        let block = format!(
+            "---- {title} (console, for development) ----\nto: {}\n{subject}\n{}\n---- end ----\n",
+            message.to,
+            message.text.trim_end()
+        );
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // One write: lines of the log do not come between.
         match out.write_all(block.as_bytes()).and_then(|()| out.flush()) {

@@ -96,7 +96,13 @@ impl Smtp {
         let hello = ClientId::Domain(self.spec.hello.clone().unwrap_or_else(|| from.domain().to_owned()));
         let addresses = self.guard.addresses().await.map_err(|cause| match cause {
             Cause::Refused(_) => Failed { why: "address", verdict: Verdict::Refused },
-            _ => Failed::later("resolve"),
+            Cause::OtherOrigin
+            | Cause::Resolve
+            | Cause::Connect
+            | Cause::Tls
+            | Cause::Busy
+            | Cause::Timeout
+            | Cause::Broken => Failed::later("resolve"),
         })?;
         let mut failed = Failed::later("resolve");
         for address in addresses {

@@ -102,7 +102,7 @@ struct Fixture {
     _folder: tempfile::TempDir,
 }
 
-fn fixture(delivery: &Value, via: &[&str], console: Option<Console>, clock: &Arc<dyn Clock>) -> Fixture {
+fn fixture(delivery: &Value, via: &[&str], console: Option<&Console>, clock: &Arc<dyn Clock>) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("acme")).unwrap();
     std::fs::write(folder.path().join("acme/api-key"), "hunter2").unwrap();
@@ -114,7 +114,7 @@ fn fixture(delivery: &Value, via: &[&str], console: Option<Console>, clock: &Arc
         sms: None,
         providers: read(delivery).unwrap(),
     };
-    let (deliveries, refused) = Deliveries::new([routes], &secrets, console.as_ref(), clock);
+    let (deliveries, refused) = Deliveries::new([routes], &secrets, console, clock);
     Fixture { deliveries, refused, _folder: folder }
 }
 
@@ -206,7 +206,7 @@ async fn a_provider_that_hangs_leaves_time_for_the_next_and_is_asked_last_for_a_
         let one = serve(&hanging, |stream, seen| async move {
             seen.lock().unwrap().push("asked".to_owned());
             let _stream = stream;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let two = serve(&working, |stream, seen| http(stream, seen, 200, "")).await;
@@ -345,7 +345,7 @@ async fn a_process_prints_codes_only_if_it_was_told_that_it_may() {
     let refused = refused.refused[0].to_string();
     assert!(refused.contains("workspace acme: spec.otp.delivery.dev") && refused.contains("otp.console"), "{refused}");
     let page = Page::default();
-    let allowed = fixture(&spec, &["dev"], Some(Console::to(page.clone())), &system());
+    let allowed = fixture(&spec, &["dev"], Some(&Console::to(page.clone())), &system());
     assert_eq!(allowed.send(AMPLE).await, Outcome::Sent);
     let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("to: ada@b.example\nsubject: Your code\n\n123456 is your code\n"), "{text}");

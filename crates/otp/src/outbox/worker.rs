@@ -103,13 +103,12 @@ impl Worker {
     }
 
     async fn handle(&self, taken: Taken) {
-        let fate = match &taken.message {
-            Some(message) => self.attempt(&taken, message).await,
-            None => {
-                tracing::error!("a message that waits cannot be opened; it is given up");
-                self.given_up.fetch_add(1, Ordering::Relaxed);
-                Fate::Done
-            }
+        let fate = if let Some(message) = &taken.message {
+            self.attempt(&taken, message).await
+        } else {
+            tracing::error!("a message that waits cannot be opened; it is given up");
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+            Fate::Done
         };
         if let Err(error) = self.parts.outbox.settle(taken.shard, &taken.entry, fate).await {
             // Its lease ends, and it may be sent once more.

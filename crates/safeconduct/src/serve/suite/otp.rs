@@ -7,14 +7,11 @@ use safeconduct_identity::ClaimSealer;
 use safeconduct_otp::delivery::{Console, Deliveries};
 use safeconduct_otp::outbox::{Challenges, Parts, StoreOutbox, Worker};
 use safeconduct_otp::{GrpcIdentity, Keys, Otp, Ports, Settings, Verifications};
-use safeconduct_otp_domain::budget::Namer;
-use safeconduct_otp_domain::code::{CodeKey, CodeKeys};
 use safeconduct_proto::otp::v1::otp_service_server::OtpServiceServer;
 use safeconduct_service::channel::SisterChannel;
-use safeconduct_service::keyring::{Key, LiveKeyring, Purpose};
+use safeconduct_service::keyring::Purpose;
 use safeconduct_service::server::RoutesFactory;
-use safeconduct_store::{Records, StoreKeyer};
-use safeconduct_telemetry::ContactHasher;
+use safeconduct_store::Records;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
@@ -32,7 +29,9 @@ pub(super) struct Sisters {
 impl Builder<'_> {
     pub(super) async fn otp(&mut self, found: &Found, sisters: Sisters) -> Result<(), Failure> {
         let keyring = self.keyring("otp")?;
-        let keys = self.otp_keys(&keyring)?;
+        let claims = keyring.sealer(Purpose::ClaimSealing, Arc::clone(&self.random)).map_err(Failure::usage)?;
+        let seal = Arc::new(ClaimSealer::new(Arc::new(claims)));
+        let keys = Keys::follow(&keyring, seal, Arc::clone(&self.random)).map_err(Failure::usage)?;
         let records = self.store("otp").await?.records();
         let console = self.config.otp_console.then(Console::standard_output);
         let routes = otp_routes(&found.workspaces);
@@ -75,23 +74,6 @@ impl Builder<'_> {
         });
         let config = self.config;
         self.listen("otp", &config.otp, vec![OtpServiceServer::<()>::NAME], routes)
-    }
-
-    fn otp_keys(&self, keyring: &LiveKeyring) -> Result<Keys, Failure> {
-        let now = keyring.current();
-        let secret = |purpose| now.primary(purpose).map(Key::secret).map_err(Failure::usage);
-        let sealer = |purpose| keyring.sealer(purpose, Arc::clone(&self.random)).map(Arc::new).map_err(Failure::usage);
-        let named = |key: &Key| (key.id().as_str().to_owned(), CodeKey::new(key.secret()));
-        let primary = now.primary(Purpose::CodeDerivation).map_err(Failure::usage)?;
-        let codes = CodeKeys::new(named(primary), now.all(Purpose::CodeDerivation).map(named));
-        Ok(Keys {
-            codes: Arc::new(codes),
-            store: StoreKeyer::new(secret(Purpose::StoreHashing)?),
-            namer: Namer::new(secret(Purpose::StoreHashing)?),
-            sealer: sealer(Purpose::RecordSealing)?,
-            trace: ContactHasher::new(secret(Purpose::TraceHashing)?),
-            seal: Arc::new(ClaimSealer::new(sealer(Purpose::ClaimSealing)?)),
-        })
     }
 
     /// Otp works while its store takes writes and it is known what was revoked. Known when this comes back.
