@@ -182,7 +182,7 @@ impl Keys {
         let bare_hs256 = bare(|| hmac::verify(&self.hs256, &text, tag.as_ref()).expect("it verifies"));
         let signature = self.es256.sign(&random, &text).expect("a signature");
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.es256.public_key().as_ref().to_vec());
-        let bare_es256 = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
+        let bare_curve = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
         let signature = self.ed25519.sign(&text);
         let public = UnparsedPublicKey::new(&ED25519, self.ed25519.public_key().as_ref().to_vec());
         let bare_eddsa = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
@@ -197,7 +197,7 @@ impl Keys {
             Row {
                 name: "ES256",
                 requests: tokens(r#"{"alg":"ES256","kid":"es256"}"#, &es256),
-                bare: bare_es256 + issue,
+                bare: bare_curve + issue,
             },
             Row {
                 name: "EdDSA",

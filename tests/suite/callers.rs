@@ -89,9 +89,6 @@ async fn what_is_planned_says_that_it_is_not_served_yet() {
     let agent = suite.agent().unwrap();
     let message = safeconduct_proto::connector::v1::ListConnectorsRequest { assertion: ada, ..Default::default() };
     refused(agent.connector().list_connectors(message).await, Code::Unimplemented, "UNIMPLEMENTED");
-    let mut renewed = suite.website().unwrap().identity();
-    let renewal = renewed.renew_assertion(safeconduct_proto::identity::v1::RenewAssertionRequest::default()).await;
-    refused(renewal, Code::Unimplemented, "UNIMPLEMENTED");
     let entry = safeconduct_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry {
         key: "path".to_owned(),
         value: "/".to_owned(),

@@ -2,27 +2,41 @@
 //! in whichever of the usual forms.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aho_corasick::AhoCorasick;
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use safeconduct_proto::identity::v1::VerifyIdentityRequest;
 use safeconduct_proto::identity::v1::verify_identity_request::Proof;
-use safeconduct_proto::identity::v1::{StartSessionRequest, VerifyIdentityRequest};
+use safeconduct_proto::otp::v1::DeliveryState;
 use safeconduct_testkit::{
-    Ask, Collector, Layout, Options, Refused, Servers, ShopUser, Store, Suite, token, user_hash,
+    Ask, Collector, Layout, MailSink, Options, Refused, Servers, ShopUser, Store, Suite, token, user_hash,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::{ORDER, succeeded};
+use crate::otp::{check, delivered, has_mail_server, otp, script, smtp, start, visitor};
+use crate::token::{hs256, now};
+use crate::{ORDER, refused, succeeded};
 
 const NOTE: &str = "canary-note-7d1f";
 const EMAIL: &str = "canary.person@mail.example";
+/// A lead's address in its canonical form, and as she types it.
+const LEAD: &str = "ada@example.com";
+const TYPED: &str = "ADA@Example.com";
+const REFUSED: &str = "canary.refused@post.example";
 const NAME: &str = "Canary Nameson-4b1c";
 const USER: &str = "canary-user-5e2a";
 const TOKEN_SECRET: &str = "canary-secret-of-tokens-0123456789abcdef";
+
+fn hex(text: &str) -> String {
+    let pairs: Vec<String> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    pairs.concat()
+}
 
 /// What must be found nowhere.
 struct Canaries(BTreeMap<&'static str, String>);
@@ -30,7 +44,7 @@ struct Canaries(BTreeMap<&'static str, String>);
 impl Canaries {
     /// Every form in which it would still be readable.
     fn forms(canary: &str) -> Vec<(&'static str, Vec<u8>)> {
-        let hexed: String = canary.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let hexed = hex(canary);
         let quoted: String = canary
             .bytes()
             .map(
@@ -55,47 +69,49 @@ impl Canaries {
         forms
     }
 
+    /// All of them in all forms, to be looked for at once.
+    fn search(&self) -> Search {
+        let forms = self.0.iter().flat_map(|(what, canary)| Self::forms(canary).into_iter().map(|form| (*what, form)));
+        let (told, bytes): (Vec<_>, Vec<_>) = forms.map(|(what, (form, bytes))| ((what, form), bytes)).unzip();
+        Search { told, automaton: AhoCorasick::new(bytes).unwrap() }
+    }
+}
+
+struct Search {
+    told: Vec<(&'static str, &'static str)>,
+    automaton: AhoCorasick,
+}
+
+impl Search {
     /// Fails if one of them is in `text`, which is `place`.
     #[track_caller]
-    fn are_not_in(&self, place: &str, text: &[u8]) {
-        for (what, canary) in &self.0 {
-            for (form, bytes) in Self::forms(canary) {
-                let found = text.windows(bytes.len()).position(|window| window == bytes);
-                if let Some(at) = found {
-                    let around = &text[at.saturating_sub(200)..(at + bytes.len() + 60).min(text.len())];
-                    panic!("{what} is in {place}, {form}: {}", String::from_utf8_lossy(around));
-                }
-            }
+    fn finds_nothing_in(&self, place: &str, text: &[u8]) {
+        if let Some(found) = self.automaton.find(text) {
+            let (what, form) = self.told[found.pattern().as_usize()];
+            let around = &text[found.start().saturating_sub(200)..(found.end() + 60).min(text.len())];
+            panic!("{what} is in {place}, {form}: {}", String::from_utf8_lossy(around));
         }
     }
 }
 
 #[test]
 fn a_canary_is_found_in_every_form() {
-    let canaries = Canaries([("a note", NOTE.to_owned())].into());
+    let search = Canaries([("a note", NOTE.to_owned())].into()).search();
     let encoded = |prefix: &str| STANDARD.encode(format!("{prefix}{NOTE} and more"));
     for text in [
         format!("note={NOTE}"),
         NOTE.to_uppercase(),
-        NOTE.bytes().map(|byte| format!("{byte:02X}")).collect(),
+        hex(NOTE).to_uppercase(),
         NOTE.replace('-', "%2D"),
         encoded(""),
         encoded("x"),
         encoded("xy"),
         URL_SAFE_NO_PAD.encode(NOTE),
     ] {
-        let looked = std::panic::catch_unwind(|| canaries.are_not_in("a text", text.as_bytes()));
+        let looked = std::panic::catch_unwind(|| search.finds_nothing_in("a text", text.as_bytes()));
         assert!(looked.is_err(), "{text}");
     }
-    canaries.are_not_in("a text", b"canary-note-7d1e and canary");
-}
-
-/// A token as a customer's backend makes it.
-fn signed(claims: &serde_json::Value) -> String {
-    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())))
+    search.finds_nothing_in("a text", b"canary-note-7d1e and canary");
 }
 
 async fn page(address: &str, path: &str) -> anyhow::Result<String> {
@@ -157,14 +173,8 @@ async fn live(suite: &Suite, canaries: &mut Canaries) -> anyhow::Result<String> 
     refuse(agent.execute(&Ask::new(&format!("{ada}x"), "refund-order", &inputs)).await.map(drop))?;
     refuse(website.prove(USER, &user_hash("cust_ada"), &[]).await.map(drop))?;
     refuse(website.prove(USER, &format!("{NOTE}{NOTE}"), &[]).await.map(drop))?;
-    let visitor = StartSessionRequest {
-        workspace_id: "demo-shop".to_owned(),
-        presenters: vec!["website".to_owned()],
-        ..StartSessionRequest::default()
-    };
-    let visitor = website.identity().start_session(visitor).await?.into_inner().assertion;
-
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let visitor = visitor(&website).await?;
+    let now = now();
     let claims = |exp: u64| json!({"user_id": USER, "email": EMAIL, "name": NAME, "iat": now, "exp": exp});
     let proof = |jwt: &str, session: &str| VerifyIdentityRequest {
         workspace_id: "demo-shop".to_owned(),
@@ -173,14 +183,14 @@ async fn live(suite: &Suite, canaries: &mut Canaries) -> anyhow::Result<String> 
         presenters: vec!["support-agent".to_owned(), "website".to_owned()],
         ..VerifyIdentityRequest::default()
     };
-    let jwt = signed(&claims(now + 600));
+    let jwt = hs256(TOKEN_SECRET, &claims(now + 600));
     let proven = website.identity().verify_identity(proof(&jwt, &visitor)).await?.into_inner();
-    let expired = signed(&claims(now - 600));
+    let expired = hs256(TOKEN_SECRET, &claims(now - 600));
     refuse(website.identity().verify_identity(proof(&expired, "")).await.map(drop))?;
     refuse(website.identity().verify_identity(proof(&format!("{jwt}AAAA"), "")).await.map(drop))?;
     // The shop does not know this user.
     let orders = agent.execute(&Ask::new(&proven.assertion, "list-orders", &json!({}))).await;
-    told += &format!("{:?}", orders.map(|execution| execution.output_error));
+    write!(told, "{:?}", orders.map(|execution| execution.output_error))?;
 
     canaries.0.extend([
         ("an assertion", ada),
@@ -192,9 +202,48 @@ async fn live(suite: &Suite, canaries: &mut Canaries) -> anyhow::Result<String> 
     Ok(told)
 }
 
+/// A lead proves an address by a code, after wrong guesses and with an address that never gets a mail; what was
+/// refused, in words.
+async fn lead(suite: &Suite, sink: &MailSink, canaries: &mut Canaries) -> anyhow::Result<String> {
+    let (website, agent) = (suite.website()?, suite.agent()?);
+    let mut told = String::new();
+    let visitor = visitor(&website).await?;
+    let no_address = start(&website, &visitor, &format!("{LEAD}@{LEAD}")).await.err().context("it is no address")?;
+    told += &said(&no_address);
+    let started = start(&website, &visitor, TYPED).await?;
+    let code = letters(&sink.mail(1).await?.text)?;
+    delivered(&website, &visitor, &started.verification_id, DeliveryState::Sent).await?;
+    for wrong in ["ZZZZZZZZZZ", "no code!"] {
+        let wrong = check(&website, &visitor, &started.verification_id, wrong).await;
+        told += &said(&wrong.err().context("a wrong code is refused")?);
+    }
+    let proven = check(&website, &visitor, &started.verification_id, &code).await?;
+    succeeded(&agent.execute(&Ask::new(&proven.assertion, "find-orders", &json!({}))).await?);
+    let refund = json!({"order_id": ORDER, "amount": 1});
+    let signed_only = agent.execute(&Ask::new(&proven.assertion, "refund-order", &refund)).await;
+    write!(told, "{:?}", refused(signed_only, Code::FailedPrecondition, "VERIFICATION_REQUIRED"))?;
+    // The mail server refuses this one.
+    let lost = start(&website, &proven.assertion, REFUSED).await?;
+    delivered(&website, &proven.assertion, &lost.verification_id, DeliveryState::Failed).await?;
+    canaries.0.extend([("a one-time code", code), ("a lead's assertion", proven.assertion)]);
+    Ok(told)
+}
+
+/// The code in a mail: ten letters, which nothing has by chance.
+fn letters(text: &str) -> anyhow::Result<String> {
+    let is_code = |word: &&str| word.len() == 10 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    let found = text.split(|c: char| !c.is_ascii_alphanumeric()).find(is_code);
+    found.map(str::to_owned).with_context(|| format!("no code in: {text}"))
+}
+
 async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
+    if !has_mail_server().await {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let sink = MailSink::start(folder.path(), &script(), None).await?;
     let collector = Collector::bind(([127, 0, 0, 1], 0).into())?;
-    let options = Options::new(layout, store)
+    let options = otp(Options::new(layout, store), "[mail]", &json!({"mail": smtp(sink.port())}))
         .set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
         .set("OTEL_BSP_SCHEDULE_DELAY", "100")
         .set("SAFECONDUCT_LOG__FORMAT", "json")
@@ -204,6 +253,8 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
         let one = "secrets: [{id: s1, secret: messenger, use: user_hash}]";
         let two = "secrets: [{id: s1, secret: messenger, use: user_hash}, {id: t1, secret: tokens, use: jwt}]";
         site.edit("workspace.yaml", one, two)?;
+        let brand = "brand: Demo Shop";
+        site.edit("workspace.yaml", brand, &format!("{brand}\n    code: {{alphabet: letters, length: 10}}"))?;
         site.secret("demo-shop", "tokens", TOKEN_SECRET)
     })
     .await?;
@@ -219,6 +270,9 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
             ("a user's id", "cust_ada"),
             ("a token's user", USER),
             ("an address", EMAIL),
+            ("a lead's address", LEAD),
+            ("a lead's address as it was typed", TYPED),
+            ("an address that refuses mail", REFUSED),
             ("a name", NAME),
             ("an input", NOTE),
             ("an input that names an object", ORDER),
@@ -228,7 +282,9 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
         .into(),
     );
     let told = live(&suite, &mut canaries).await?;
-    canaries.are_not_in("an error", told.as_bytes());
+    let told = told + &lead(&suite, &sink, &mut canaries).await?;
+    let search = canaries.search();
+    search.finds_nothing_in("an error", told.as_bytes());
     let processes: &[&str] = match layout {
         Layout::All => &["all"],
         Layout::Separate | Layout::Only(_) => &["connector", "identity", "admission", "otp"],
@@ -236,10 +292,10 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
     for process in processes {
         let operations = suite.address_of(process, "operations")?;
         for path in ["/metrics", "/readyz", "/.well-known/jwks.json"] {
-            canaries.are_not_in(&format!("{path} of {process}"), page(&operations, path).await?.as_bytes());
+            search.finds_nothing_in(&format!("{path} of {process}"), page(&operations, path).await?.as_bytes());
         }
     }
-    canaries.are_not_in("the store", &stored(&mut suite).await?);
+    search.finds_nothing_in("the store", &stored(&mut suite).await?);
     // All spans are exported with the processes' end.
     for process in processes {
         suite.terminate(process)?;
@@ -247,8 +303,11 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
     }
     let (spans, logs) = (collector.spans(), suite.logs());
     anyhow::ensure!(spans.len() > 20 && logs.contains("\"TRACE\""), "{} spans, {} of logs", spans.len(), logs.len());
-    canaries.are_not_in("the logs", logs.as_bytes());
-    canaries.are_not_in("a span", format!("{spans:?}").as_bytes());
+    for method in ["/VerifyIdentity", "/StartVerification", "/CheckVerification", "/Execute"] {
+        anyhow::ensure!(spans.iter().any(|span| span.name.ends_with(method)), "no span of {method}");
+    }
+    search.finds_nothing_in("the logs", logs.as_bytes());
+    search.finds_nothing_in("a span", format!("{spans:?}").as_bytes());
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use safeconduct_proto::admission::v1::AdmitRequest;
 use safeconduct_proto::admission::v1::admit_response::Decision;
+use safeconduct_proto::admission::v1::{AdmitRequest, RecordState};
 use safeconduct_testkit::admission::{admit, contact, daily, duration, execution, operation};
 use safeconduct_testkit::{Caller, Layout, Options, Refused, Servers, Store, Suite, has_error_info, token, until};
 use tokio::sync::{Mutex as Turn, MutexGuard};
@@ -223,6 +223,8 @@ impl Book {
             let outcome = match answer {
                 Ok(Decision::Admitted(_)) => Outcome::Admitted,
                 Ok(Decision::Running(_) | Decision::Unknown(_)) => Outcome::Known,
+                // The same operation, which had to give back what it had taken: it is over, and nothing was promised.
+                Ok(Decision::Replay(record)) if record.state() == RecordState::Released => Outcome::Known,
                 Ok(other) => anyhow::bail!("a key that may have been admitted was answered {other:?}"),
                 Err(status) => failed(&status),
             };
@@ -234,13 +236,12 @@ impl Book {
                         self.with(|pages| pages.doubles.push(Double { first: first.at, second: ended }));
                     }
                 }
-                Outcome::Known => {}
                 Outcome::Refused | Outcome::Doubtful if admitted.is_none() => {
                     self.with(|pages| pages.doubtful.push((who, request.clone())));
                     return Ok(false);
                 }
                 // The audit asks for it.
-                Outcome::Refused | Outcome::Doubtful => {}
+                Outcome::Known | Outcome::Refused | Outcome::Doubtful => {}
             }
         }
         self.with(|pages| {

@@ -32,6 +32,7 @@ mod races;
 mod rotation;
 mod secrets;
 mod story;
+mod token;
 mod trace;
 
 use std::fmt::Debug;

@@ -8,7 +8,7 @@ use safeconduct_proto::common::v1::guidance::Detail;
 use safeconduct_proto::common::v1::{ContactKind, VerificationMethod};
 use safeconduct_proto::identity::v1::StartSessionRequest;
 use safeconduct_proto::otp::v1 as pb;
-use safeconduct_testkit::{Ask, Caller, HttpSink, Layout, MailSink, Options, Store, Suite, until};
+use safeconduct_testkit::{Ask, Caller, HttpSink, Layout, MailSink, MailTls, Options, Store, Suite, until};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -18,19 +18,19 @@ const EMAIL: &str = "ada@example.com";
 const PLENTY: Duration = Duration::from_mins(1);
 
 /// Whether Python has a mail server here; `make test` brings one and insists on it.
-async fn has_mail_server() -> bool {
+pub(crate) async fn has_mail_server() -> bool {
     let asked = tokio::process::Command::new("python3").args(["-c", "import aiosmtpd"]).output().await;
     let has = asked.is_ok_and(|output| output.status.success());
     assert!(has || std::env::var_os("TEST_REQUIRE_CLIENTS").is_none(), "aiosmtpd is missing; `make test` installs it");
     has
 }
 
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/mail.py")
 }
 
 /// The sample with codes that travel so.
-fn otp(options: Options, via: &str, delivery: &Value) -> Options {
+pub(crate) fn otp(options: Options, via: &str, delivery: &Value) -> Options {
     let sample = include_str!("../../crates/safeconduct/sample/workspaces/workspace.yaml");
     let text = sample
         .replace("via: [screen]", &format!("via: {via}"))
@@ -39,11 +39,11 @@ fn otp(options: Options, via: &str, delivery: &Value) -> Options {
     options.workspace(&text)
 }
 
-fn smtp(port: u16) -> Value {
+pub(crate) fn smtp(port: u16) -> Value {
     json!({"smtp": {"host": "127.0.0.1", "port": port, "tls": "none", "allow_addresses": ["127.0.0.0/8"]}})
 }
 
-async fn visitor(website: &Caller) -> Result<String, Status> {
+pub(crate) async fn visitor(website: &Caller) -> Result<String, Status> {
     let request = StartSessionRequest {
         workspace_id: "demo-shop".to_owned(),
         presenters: vec!["website".to_owned(), "support-agent".to_owned()],
@@ -52,7 +52,11 @@ async fn visitor(website: &Caller) -> Result<String, Status> {
     Ok(website.identity().start_session(request).await?.into_inner().assertion)
 }
 
-async fn start(website: &Caller, assertion: &str, address: &str) -> Result<pb::StartVerificationResponse, Status> {
+pub(crate) async fn start(
+    website: &Caller,
+    assertion: &str,
+    address: &str,
+) -> Result<pb::StartVerificationResponse, Status> {
     let request = pb::StartVerificationRequest {
         assertion: assertion.to_owned(),
         channel: pb::Channel::Email.into(),
@@ -63,7 +67,7 @@ async fn start(website: &Caller, assertion: &str, address: &str) -> Result<pb::S
     Ok(website.otp().start_verification(request).await?.into_inner())
 }
 
-async fn check(
+pub(crate) async fn check(
     website: &Caller,
     assertion: &str,
     id: &str,
@@ -84,7 +88,12 @@ async fn delivery(website: &Caller, assertion: &str, id: &str) -> anyhow::Result
     Ok(found.context("no verification")?.delivery())
 }
 
-async fn delivered(website: &Caller, assertion: &str, id: &str, state: pb::DeliveryState) -> anyhow::Result<()> {
+pub(crate) async fn delivered(
+    website: &Caller,
+    assertion: &str,
+    id: &str,
+    state: pb::DeliveryState,
+) -> anyhow::Result<()> {
     until("the state of the delivery", PLENTY, async || {
         Ok((delivery(website, assertion, id).await? == state).then_some(()))
     })
@@ -235,4 +244,62 @@ async fn what_cannot_be_delivered_shows_in_the_verification_and_in_no_answer() {
     delivered(&website, &visitor, &started.verification_id, pb::DeliveryState::Failed).await.unwrap();
     assert_eq!(sink.requests().len(), 1, "a refusal is not asked again");
     assert!(!suite.logs().contains(EMAIL), "no address is in a log");
+}
+
+/// A CA with a certificate for 127.0.0.1, as files, and the CA's certificate as text.
+fn certificates(folder: &Path) -> (PathBuf, PathBuf, String) {
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "a CA");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let (certificate_file, key_file) = (folder.join("mail.pem"), folder.join("mail.key"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (certificate_file, key_file, ca.pem())
+}
+
+#[tokio::test]
+async fn mail_goes_over_tls_with_a_login_to_a_server_that_the_named_ca_vouches_for_and_to_no_other() {
+    if !has_mail_server().await {
+        return;
+    }
+    for mode in [MailTls::StartTls, MailTls::Tls] {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key, ca) = certificates(folder.path());
+        let sink = MailSink::start(folder.path(), &script(), Some((mode, &certificate, &key))).await.unwrap();
+        let foreign = tempfile::tempdir().unwrap();
+        let (_, _, other) = certificates(foreign.path());
+        let mut told = smtp(sink.port());
+        told["smtp"]["tls"] = json!(mode.as_str());
+        told["smtp"]["user"] = json!("otp");
+        told["smtp"]["password"] = json!({"secret": "smtp-password"});
+        for (ca, arrives) in [(Some(other), false), (None, false), (Some(ca), true)] {
+            // Who is refused by the mail server's certificate falls back, so that the test need not wait for a mail that
+            // never comes.
+            let api = HttpSink::start(200).unwrap();
+            let next = json!({"http": {"url": format!("http://127.0.0.1:{}/", api.port()), "insecure_http": true,
+                "allow_addresses": ["127.0.0.0/8"], "form": {"to": "${to}", "text": "${text}"}}});
+            told["smtp"]["ca"] = json!(ca);
+            let delivery = json!({"mail": told, "api": next});
+            let options = otp(Options::new(Layout::All, Store::Embedded), "[mail, api]", &delivery)
+                .set("SAFECONDUCT_SECRET_DEMO_SHOP_SMTP_PASSWORD", "test-smtp-password");
+            let suite = Suite::start(options).await.unwrap();
+            let website = suite.website().unwrap();
+            let visitor = visitor(&website).await.unwrap();
+            let started = start(&website, &visitor, EMAIL).await.unwrap();
+            delivered(&website, &visitor, &started.verification_id, pb::DeliveryState::Sent).await.unwrap();
+            assert!(!suite.logs().contains("test-smtp-password"));
+            if arrives {
+                let mail = sink.mail(1).await.unwrap();
+                assert_eq!((mail.tls, mail.login.as_deref()), (true, Some("otp")), "{mode:?}");
+                check(&website, &visitor, &started.verification_id, &mail.code().unwrap()).await.unwrap();
+                assert!(api.requests().is_empty(), "{mode:?}");
+            } else {
+                assert_eq!((sink.mails().unwrap().len(), api.requests().len()), (0, 1), "{mode:?}");
+            }
+        }
+    }
 }

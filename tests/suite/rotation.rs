@@ -5,18 +5,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use safeconduct_proto::identity::v1::{GetJwksRequest, VerifyIdentityRequest};
+use safeconduct_proto::identity::v1::verify_identity_request::Proof;
+use safeconduct_proto::identity::v1::{GetJwksRequest, UserHash, VerifyIdentityRequest, user_hash::Subject};
 use safeconduct_testkit::{
-    Ask, Caller, Layout, Options, Refused, ShopUser, Store, Suite, has_error_info, run, token, until, user_hash_of,
+    Ask, Caller, Layout, MailSink, Options, Page, Refused, ShopUser, Store, Suite, has_error_info, run, token, until,
+    user_hash_of,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::load::{LONGEST, rounds, say};
-use crate::{refund, succeeded};
+use crate::otp::{check, has_mail_server, otp, script, smtp, start, visitor};
+use crate::token::{Signer, claims, hs256};
+use crate::{refund, refused, succeeded};
 
 /// A revocation holds so long after it was acknowledged.
 const HOLDS_AFTER: Duration = Duration::from_secs(1);
+
+/// A key that a customer withdrew counts no longer than this: so long its set may be kept (`cache-control`; five
+/// seconds is the least), and so long the fetch of the next one may take.
+const WITHDRAWN_AFTER: Duration = Duration::from_secs(5 + 2);
 
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(15);
@@ -27,10 +36,13 @@ struct Load {
     clients: JoinSet<anyhow::Result<()>>,
 }
 
+/// Proves this user.
+type Prove = Arc<dyn Fn(&str) -> Proof + Send + Sync>;
+
 struct Shared {
     stop: AtomicBool,
-    /// The workspace's secret that proofs are made with.
-    secret: Mutex<String>,
+    /// How the customer's backend proves its users at the moment.
+    prove: Mutex<Prove>,
     /// How often each client came round.
     rounds: [AtomicUsize; CLIENTS],
     /// What the newest assertion of each client is signed with.
@@ -39,9 +51,13 @@ struct Shared {
 
 impl Load {
     fn start(suite: &Suite) -> anyhow::Result<Self> {
+        Self::proving(suite, Arc::new(|user| hash(FIRST_SECRET, user)))
+    }
+
+    fn proving(suite: &Suite, prove: Prove) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            secret: Mutex::new(FIRST_SECRET.to_owned()),
+            prove: Mutex::new(prove),
             rounds: std::array::from_fn(|_| AtomicUsize::new(0)),
             signed_with: std::array::from_fn(|_| Mutex::default()),
         });
@@ -63,8 +79,8 @@ impl Load {
         self.shared.rounds.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    fn prove_with(&self, secret: &str) {
-        secret.clone_into(&mut self.shared.secret.lock().unwrap_or_else(PoisonError::into_inner));
+    fn prove_by(&self, prove: Prove) {
+        *self.shared.prove.lock().unwrap_or_else(PoisonError::into_inner) = prove;
     }
 
     /// Waits until every client has begun and ended something, so that nothing from before is under way.
@@ -100,9 +116,9 @@ impl Load {
 
 impl Shared {
     async fn once(&self, client: usize, website: &Caller, agent: &Caller) -> anyhow::Result<()> {
-        let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let prove = Arc::clone(&self.prove.lock().unwrap_or_else(PoisonError::into_inner));
         let user = if client.is_multiple_of(2) { ShopUser::Ada } else { ShopUser::Grace };
-        let proven = website.prove(user.id(), &user_hash_of(&secret, user.id()), &["support-agent"]).await?;
+        let proven = website.identity().verify_identity(asked(prove(user.id()))).await?.into_inner();
         signed_with(&proven.assertion)
             .clone_into(&mut self.signed_with[client].lock().unwrap_or_else(PoisonError::into_inner));
         let orders = agent.execute(&Ask::new(&proven.assertion, "list-orders", &json!({}))).await?;
@@ -149,6 +165,15 @@ async fn primary(suite: &Suite, file: &str, purpose: &str) -> anyhow::Result<Str
 async fn ends(
     what: &str,
     acknowledged: Instant,
+    is_accepted: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    ends_within(HOLDS_AFTER, what, acknowledged, is_accepted).await
+}
+
+async fn ends_within(
+    bound: Duration,
+    what: &str,
+    acknowledged: Instant,
     mut is_accepted: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut first = None;
@@ -157,12 +182,12 @@ async fn ends(
         let accepted = is_accepted().await?;
         if accepted {
             // What was asked in time may be answered later.
-            anyhow::ensure!(asked < acknowledged + HOLDS_AFTER, "{what} counts after {:?}", asked - acknowledged);
+            anyhow::ensure!(asked < acknowledged + bound, "{what} counts after {:?}", asked - acknowledged);
             first = None;
         } else {
             first = first.or(Some(asked));
         }
-        if asked > acknowledged + HOLDS_AFTER + Duration::from_millis(500) {
+        if asked > acknowledged + bound + Duration::from_millis(500) {
             let first = first.map(|first| first.saturating_duration_since(acknowledged));
             say(&format!("{what} was refused {first:?} after it was acknowledged"));
             return Ok(());
@@ -185,8 +210,8 @@ async fn acts(agent: &Caller, assertion: &str) -> anyhow::Result<bool> {
 
 /// Whether identity takes the session of this assertion for a new proof.
 async fn renews(website: &Caller, assertion: &str) -> anyhow::Result<bool> {
-    let mut asked = VerifyIdentityRequest { session_assertion: assertion.to_owned(), ..proof() };
-    asked.presenters = vec!["support-agent".to_owned(), "website".to_owned()];
+    let proof = hash(FIRST_SECRET, "cust_ada");
+    let asked = VerifyIdentityRequest { session_assertion: assertion.to_owned(), ..asked(proof) };
     match website.identity().verify_identity(asked).await {
         Ok(_) => Ok(true),
         Err(status) => {
@@ -197,14 +222,34 @@ async fn renews(website: &Caller, assertion: &str) -> anyhow::Result<bool> {
     }
 }
 
-fn proof() -> VerifyIdentityRequest {
-    use safeconduct_proto::identity::v1::{UserHash, user_hash::Subject, verify_identity_request::Proof};
-    let hash = user_hash_of(FIRST_SECRET, "cust_ada");
-    let proof = Proof::UserHash(UserHash { subject: Some(Subject::UserId("cust_ada".to_owned())), hash });
+fn hash(secret: &str, user: &str) -> Proof {
+    let hash = user_hash_of(secret, user);
+    Proof::UserHash(UserHash { subject: Some(Subject::UserId(user.to_owned())), hash })
+}
+
+fn jwt(secret: &str, user: &str) -> Proof {
+    Proof::Jwt(hs256(secret, &claims(user)))
+}
+
+fn asked(proof: Proof) -> VerifyIdentityRequest {
     VerifyIdentityRequest {
         workspace_id: "demo-shop".to_owned(),
         proof: Some(proof),
+        presenters: vec!["support-agent".to_owned(), "website".to_owned()],
         ..VerifyIdentityRequest::default()
+    }
+}
+
+/// Whether identity takes this proof.
+async fn accepts(website: &Caller, proof: Proof) -> anyhow::Result<bool> {
+    match website.identity().verify_identity(asked(proof)).await {
+        Ok(_) => Ok(true),
+        Err(status) => {
+            let refused = Refused::read(&status);
+            // Many that fail are put off; that is no acceptance either.
+            anyhow::ensure!(["PROOF_INVALID", "RATE_LIMITED"].contains(&refused.reason.as_str()), "{refused:?}");
+            Ok(false)
+        }
     }
 }
 
@@ -280,50 +325,133 @@ async fn sealing_keys_rotate_under_load_and_what_the_old_ones_sealed_opens() {
 }
 
 #[tokio::test]
-async fn a_workspaces_secrets_rotate_under_load_and_a_replaced_one_ends_within_a_second() {
-    let _turn = crate::load::turn().await;
+async fn the_key_of_codes_rotates_without_a_restart_and_codes_of_the_old_one_verify_until_it_is_retired() {
+    if !has_mail_server().await {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let sink = MailSink::start(folder.path(), &script(), None).await.unwrap();
     let options = Options::new(Layout::Separate, Store::Redis);
-    let suite = Suite::start_with(options, |site| {
-        let (one, two) = (
-            "secrets: [{id: s1, secret: messenger, use: user_hash}]",
-            "secrets: [{id: s1, secret: messenger, use: user_hash, primary: true}, {id: s2, secret: messenger-next, use: user_hash}]",
+    let suite = Suite::start(otp(options, "[mail]", &json!({"mail": smtp(sink.port())}))).await.unwrap();
+    let website = suite.website().unwrap();
+    let old = primary(&suite, "otp.keys", "code-derivation").await.unwrap();
+    let taken = async |times: usize| {
+        let seen = || suite.logs().matches("took the key file as it is now").count();
+        until("otp to take its keys", LONGEST, async || Ok((seen() >= times).then_some(()))).await.unwrap();
+    };
+    let mut sent = Vec::new();
+    for number in 1..=3 {
+        if number == 3 {
+            let staged = id(&keys(&suite, &["stage", "code-derivation"]).await.unwrap());
+            taken(1).await;
+            keys(&suite, &["promote", "code-derivation", &staged, "--force"]).await.unwrap();
+            taken(2).await;
+        }
+        let visitor = visitor(&website).await.unwrap();
+        let started = start(&website, &visitor, &format!("person-{number}@example.com")).await.unwrap();
+        let code = sink.mail(number).await.unwrap().code().unwrap();
+        sent.push((visitor, started.verification_id, code));
+    }
+    let tried = async |(visitor, id, code): &(String, String, String)| check(&website, visitor, id, code).await;
+    tried(&sent[0]).await.expect("what the old key made counts on");
+    keys(&suite, &["retire", "code-derivation", &old, "--force"]).await.unwrap();
+    let acknowledged = Instant::now();
+    until("a second to pass", LONGEST, async || Ok((acknowledged.elapsed() > HOLDS_AFTER).then_some(())))
+        .await
+        .unwrap();
+    refused(tried(&sent[1]).await, Code::FailedPrecondition, "CHALLENGE_OVER");
+    tried(&sent[2]).await.expect("the new key made it");
+}
+
+#[tokio::test]
+async fn a_workspaces_secrets_rotate_under_load_and_a_replaced_one_ends_within_a_second() {
+    secrets_rotate("user_hash", hash).await.unwrap();
+}
+
+#[tokio::test]
+async fn secrets_of_tokens_rotate_under_load_and_a_replaced_one_ends_within_a_second() {
+    secrets_rotate("jwt", jwt).await.unwrap();
+}
+
+/// Two secrets of this use, replaced in turns; `make` is how a backend proves a user with one.
+async fn secrets_rotate(of: &str, make: fn(&str, &str) -> Proof) -> anyhow::Result<()> {
+    let _turn = crate::load::turn().await;
+    let names = ["rotated", "rotated-next"];
+    let mut current = names.map(|name| format!("test-secret-called-{name}-0123456789abcdef"));
+    let suite = Suite::start_with(Options::new(Layout::Separate, Store::Redis), |site| {
+        let one = "secrets: [{id: s1, secret: messenger, use: user_hash}]";
+        let [first, second] = names;
+        let two = format!(
+            "secrets: [{{id: s1, secret: messenger, use: user_hash}}, {{id: r1, secret: {first}, use: {of}, primary: \
+             true}}, {{id: r2, secret: {second}, use: {of}}}]"
         );
-        site.edit("workspace.yaml", one, two)?;
-        site.secret("demo-shop", "messenger-next", "test-messenger-secret-of-next-year")
+        site.edit("workspace.yaml", one, &two)?;
+        names.iter().zip(&current).try_for_each(|(name, secret)| site.secret("demo-shop", name, secret))
+    })
+    .await?;
+    let website = suite.website()?;
+    let with = |secret: &str| -> Prove {
+        let secret = secret.to_owned();
+        Arc::new(move |user| make(&secret, user))
+    };
+    let mut load = Load::proving(&suite, with(&current[0]))?;
+    for round in 0..2 * (1 + rounds()) {
+        // The load moves to the other secret, then the one that it has left is replaced.
+        let left = round % 2;
+        load.prove_by(with(&current[1 - left]));
+        load.come_round().await?;
+        let (old, new) = (current[left].clone(), format!("test-secret-of-round-{round}-0123456789abcdef"));
+        suite.site().secret("demo-shop", names[left], &new)?;
+        let acknowledged = Instant::now();
+        until("a second to pass", LONGEST, async || Ok((acknowledged.elapsed() > HOLDS_AFTER).then_some(()))).await?;
+        anyhow::ensure!(!accepts(&website, make(&old, "cust_ada")).await?, "it counts a second after it was replaced");
+        until("the new secret to count", LONGEST, async || {
+            Ok(accepts(&website, make(&new, "cust_ada")).await?.then_some(()))
+        })
+        .await?;
+        current[left] = new;
+        load.come_round().await?;
+    }
+    say(&format!("{} verifications and executions, none refused", load.total()));
+    load.stop().await
+}
+
+#[tokio::test]
+async fn a_customers_published_keys_rotate_under_load_and_a_withdrawn_one_ends_in_time() {
+    let _turn = crate::load::turn().await;
+    let mut old = Arc::new(Signer::new("of-the-beginning"));
+    let page = Page::start(&Signer::set(&[&old]), "max-age=5").unwrap();
+    let suite = Suite::start_with(Options::new(Layout::Separate, Store::Redis), |site| {
+        let (secrets, url) = ("secrets: [{id: s1, secret: messenger, use: user_hash}]", page.url());
+        let jwks = format!("{{url: '{url}', insecure_http: true, allow_addresses: [127.0.0.0/8]}}");
+        site.edit("workspace.yaml", secrets, &format!("{secrets}\n    tokens: {{jwks: {jwks}}}"))
     })
     .await
     .unwrap();
     let website = suite.website().unwrap();
-    let mut load = Load::start(&suite).unwrap();
-    let accepts = async |secret: &str| -> anyhow::Result<bool> {
-        match website.prove("cust_ada", &user_hash_of(secret, "cust_ada"), &[]).await {
-            Ok(_) => Ok(true),
-            Err(status) => {
-                let refused = Refused::read(&status);
-                // Many that fail are put off; that is no acceptance either.
-                anyhow::ensure!(["PROOF_INVALID", "RATE_LIMITED"].contains(&refused.reason.as_str()), "{refused:?}");
-                Ok(false)
-            }
-        }
+    let by = |signer: &Arc<Signer>| -> Prove {
+        let signer = Arc::clone(signer);
+        Arc::new(move |user| Proof::Jwt(signer.sign(&claims(user))))
     };
-    let mut current = [FIRST_SECRET.to_owned(), "test-messenger-secret-of-next-year".to_owned()];
-    for round in 0..2 * (1 + rounds()) {
-        // The load moves to the other secret, then the one that it has left is replaced.
-        let (left, name) = (round % 2, ["messenger", "messenger-next"][round % 2]);
-        load.prove_with(&current[1 - left]);
+    let mut load = Load::proving(&suite, by(&old)).unwrap();
+    for round in 0..=rounds() {
+        // Published before it signs, and used for a while before the old one is withdrawn.
+        let new = Arc::new(Signer::new(&format!("of-round-{round}")));
+        page.show(&Signer::set(&[&old, &new]));
+        let before = page.fetched();
+        until("the set to be fetched", LONGEST, async || Ok((page.fetched() > before).then_some(()))).await.unwrap();
+        load.prove_by(by(&new));
         load.come_round().await.unwrap();
-        let (old, new) = (current[left].clone(), format!("test-messenger-secret-{round}"));
-        suite.site().secret("demo-shop", name, &new).unwrap();
-        let acknowledged = Instant::now();
-        until("a second to pass", LONGEST, async || Ok((acknowledged.elapsed() > HOLDS_AFTER).then_some(())))
-            .await
-            .unwrap();
-        assert!(!accepts(&old).await.unwrap(), "a secret counts a second after it was replaced");
-        until("the new secret to count", LONGEST, async || Ok(accepts(&new).await?.then_some(()))).await.unwrap();
-        current[left] = new;
+        page.show(&Signer::set(&[&new]));
+        let withdrawn = Instant::now();
+        let is_accepted = async || accepts(&website, by(&old)("cust_ada")).await;
+        ends_within(WITHDRAWN_AFTER, "a withdrawn key", withdrawn, is_accepted).await.unwrap();
         load.come_round().await.unwrap();
+        old = new;
     }
-    say(&format!("{} verifications and executions, none refused", load.total()));
+    let seconds = 5 * page.fetched();
+    say(&format!("{} verifications and executions, none refused; {} fetches", load.total(), page.fetched()));
+    assert!(seconds < 600, "the set is fetched every five seconds, however many ask");
     load.stop().await.unwrap();
 }
 

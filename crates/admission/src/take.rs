@@ -97,7 +97,7 @@ impl Admission {
                 Ruled::Denied(denial) if denial.by_cap && self.ledger.heal(page, &mut healing).await? => {
                     view = View::blank();
                 }
-                ruled => return Ok(ruled),
+                ruled @ (Ruled::Answer { .. } | Ruled::Denied(_) | Ruled::Marked(_)) => return Ok(ruled),
             }
         }
     }

@@ -111,8 +111,18 @@ impl Session {
         Ok(())
     }
 
+    /// Refuses an assertion of another epoch: one from before the session was upgraded.
+    pub fn is_latest(&self, epoch: u32) -> Result<(), Refusal> {
+        if epoch == self.epoch {
+            return Ok(());
+        }
+        let what = "the session was upgraded since the assertion was issued; use the newest one";
+        Err(Refusal::new(Reason::AssertionStale, what).with_metadata("changed", "session"))
+    }
+
     /// Adds a proven address: binds the session to `lead` if it belongs to nobody yet, else the proof is added to whom
-    /// it belongs to. Each verification counts once; it may be repeated.
+    /// it belongs to. Each verification counts once; it may be repeated. `epoch` is that of the assertion it was made
+    /// with: who has upgraded the session since may be somebody else.
     ///
     /// A lead is one address: another one of the same channel is another contact.
     pub fn prove_address(
@@ -121,12 +131,14 @@ impl Session {
         proof: AddressProof,
         lead: &ContactId,
         is_user: bool,
+        epoch: u32,
         now: Timestamp,
     ) -> Result<Bound, Refusal> {
         self.is_open(now)?;
         if self.counts(verification) {
             return Ok(Bound::Unchanged(self));
         }
+        self.is_latest(epoch)?;
         let names_another = |owner: &ContactId| {
             let other = |one: &AddressProof| one.channel == proof.channel && one.address.value != proof.address.value;
             !is_user && owner != lead && self.proofs.iter().any(other)
@@ -247,6 +259,19 @@ mod tests {
         assert_eq!(refused.reason(), Reason::SessionBound);
         let implicit = Session::start_bound("ses_2".parse().unwrap(), "acme".parse().unwrap(), contact(1), NOW, HOUR);
         assert_eq!(implicit.bind(&contact(2), NOW).unwrap_err().reason(), Reason::SessionBound);
+    }
+
+    #[test]
+    fn an_address_that_a_visitor_proved_is_not_added_to_who_was_bound_in_the_meantime() {
+        let address =
+            Attribute { value: "ann@example.com".into(), provenance: Channel::Email.proves(), proof_time: NOW };
+        let proof = AddressProof { channel: Channel::Email, address, expires: NOW.after(HOUR) };
+        let held = session().epoch();
+        let prove = |session: Session| session.prove_address("v1", proof.clone(), &contact(9), false, held, NOW);
+        let refused = prove(upgraded(session(), 1)).unwrap_err();
+        assert_eq!(refused.reason(), Reason::AssertionStale);
+        let Bound::Upgraded(lead) = prove(session()).unwrap() else { panic!("a visitor's session becomes the lead's") };
+        assert_eq!(prove(lead.clone()), Ok(Bound::Unchanged(lead)), "repeated with the assertion from before");
     }
 
     #[test]

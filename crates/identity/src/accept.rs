@@ -27,11 +27,16 @@ impl Identity {
         let contact = self.contacts.user(&workspace, &proof.identity);
         tracing::Span::current().record(field::CONTACT, self.trace.hash(&workspace, contact.as_str()));
         self.heed(&workspace, Some(&contact))?;
-        if let Some(record) = self.people.read(&workspace, &contact).await? {
-            record.admits_proofs()?;
-        }
-        let session = self.session_of(workspace, session, &contact, now).await?;
-        let record = self.merge(&session, &contact, &proof, now).await?;
+        let (session, found) = if let Some(id) = session {
+            let found = self.unblocked(&workspace, &contact).await?;
+            (self.bound(&workspace, &id, &contact, now).await?, found)
+        } else {
+            let lifetime = self.settings.session_lifetime;
+            let new = Session::start_bound(self.sessions.mint(), workspace.clone(), contact.clone(), now, lifetime);
+            let (found, ()) = tokio::try_join!(self.unblocked(&workspace, &contact), self.sessions.create(&new))?;
+            (new, found)
+        };
+        let record = self.merge(&session, &contact, found, &proof, now).await?;
         let proof_expires = session.ends().min(now.after(self.settings.proof_lifetime));
         let making = Making {
             contact,
@@ -45,33 +50,36 @@ impl Identity {
         self.issue(making, now)
     }
 
-    /// The session that is the contact's: the given one, bound now, or one that starts with the proof.
-    async fn session_of(
+    /// The contact's record, if there is one; refused if it is blocked.
+    async fn unblocked(&self, workspace: &WorkspaceId, contact: &ContactId) -> Result<Option<ContactRecord>, Refusal> {
+        let found = self.people.read(workspace, contact).await?;
+        found.as_ref().map_or(Ok(()), ContactRecord::admits_proofs)?;
+        Ok(found)
+    }
+
+    /// The given session, which is the contact's from now on.
+    async fn bound(
         &self,
-        workspace: WorkspaceId,
-        session: Option<SessionId>,
+        workspace: &WorkspaceId,
+        id: &SessionId,
         contact: &ContactId,
         now: Timestamp,
     ) -> Result<Session, Refusal> {
-        if let Some(id) = session {
-            let session = self.sessions.bind(&workspace, &id, contact, now).await?;
-            if session.epoch() > FIRST_EPOCH {
-                let visitor = self.contacts.visitor(session.workspace(), session.id());
-                self.end_earlier(&session, visitor, now).await?;
-            }
-            return Ok(session);
+        let session = self.sessions.bind(workspace, id, contact, now).await?;
+        if session.epoch() > FIRST_EPOCH {
+            let visitor = self.contacts.visitor(session.workspace(), session.id());
+            self.end_earlier(&session, visitor, now).await?;
         }
-        let lifetime = self.settings.session_lifetime;
-        let session = Session::start_bound(self.sessions.mint(), workspace, contact.clone(), now, lifetime);
-        self.sessions.create(&session).await?;
         Ok(session)
     }
 
-    /// The contact's record with what the proof says. A proof that says nothing new writes nothing.
+    /// The contact's record with what the proof says. A proof that says nothing new to what was `found` writes nothing,
+    /// and does not read it again.
     async fn merge(
         &self,
         session: &Session,
         contact: &ContactId,
+        found: Option<ContactRecord>,
         proof: &Proof,
         now: Timestamp,
     ) -> Result<ContactRecord, Refusal> {
@@ -83,7 +91,8 @@ impl Identity {
             let mut record = found.unwrap_or_else(|| ContactRecord::new(named.clone(), now));
             record.admits_session(session.started())?;
             let revived = record.revive(&named, now);
-            let changed = Self::say(&mut record, &policy, proof, now);
+            // What is issued until the record is stored has the old values: that counts from here, not from when the proof came.
+            let changed = Self::say(&mut record, &policy, proof, self.now());
             Ok(if is_new || revived || changed {
                 let ends = Ends::from(record.ends(self.settings.session_lifetime));
                 Edit::Put(record.clone(), ends, record)
@@ -91,7 +100,10 @@ impl Identity {
                 Edit::Keep(record)
             })
         };
-        let record = self.people.update(workspace, contact, merge).await?;
+        let record = match merge(found)? {
+            Edit::Keep(record) => record,
+            Edit::Put(..) | Edit::Delete(_) => self.people.update(workspace, contact, merge).await?,
+        };
         self.end_stale(workspace, contact, &record, now).await?;
         Ok(record)
     }

@@ -83,6 +83,12 @@ impl Vault {
         snapshot.records.into_iter().next().flatten().map(|record| self.open(place, &record)).transpose()
     }
 
+    /// Writes a record where there is none; whether there was none.
+    pub(crate) async fn create<V: Serialize>(&self, place: &Place, value: V, ends: Ends) -> Result<bool, Refusal> {
+        let write = Write::put(self.seal(place, value)?, ends);
+        Ok(matches!(self.commit(place, Expected::Absent, write).await?, Committed::Done))
+    }
+
     /// Changes a record, against whoever else does. `edit` may be asked several times.
     pub(crate) async fn update<V: Serialize + DeserializeOwned, T>(
         &self,

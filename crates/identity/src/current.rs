@@ -4,7 +4,7 @@ use safeconduct_identity_domain::assertion::VerifiedContact;
 use safeconduct_identity_domain::record::ContactRecord;
 use safeconduct_identity_domain::session::Session;
 use safeconduct_telemetry::field;
-use safeconduct_types::{MarkCheck, Reason, Refusal, Subject, Timestamp};
+use safeconduct_types::{MarkCheck, Refusal, Subject, Timestamp};
 
 use crate::Identity;
 use crate::sessions::ended;
@@ -36,9 +36,6 @@ impl Identity {
 
 /// Refuses an assertion from before the session was upgraded, or before a protected value changed.
 pub(crate) fn latest(held: &VerifiedContact, session: &Session, record: Option<&ContactRecord>) -> Result<(), Refusal> {
-    if held.epoch() != session.epoch() {
-        let what = "the session was upgraded since the assertion was issued; use the newest one";
-        return Err(Refusal::new(Reason::AssertionStale, what).with_metadata("changed", "session"));
-    }
+    session.is_latest(held.epoch())?;
     record.map_or(Ok(()), |record| record.admits_issued(held.issued()))
 }

@@ -1,5 +1,6 @@
 //! Making the assertion at the end of a use case.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,6 @@ pub(crate) struct Making {
 }
 
 /// An assertion and what its caller is told besides.
-#[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) assertion: String,
     pub(crate) contact: Contact,
@@ -36,6 +36,16 @@ pub(crate) struct Issued {
     pub(crate) validity: Validity,
     pub(crate) record: Option<ContactRecord>,
     pub(crate) policy: Arc<AttributePolicy>,
+}
+
+/// Whoever sees the assertion could present it.
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("session", self.session.id())
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Identity {

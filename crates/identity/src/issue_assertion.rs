@@ -72,7 +72,9 @@ impl Identity {
         };
         let is_user = held.contact().kind == ContactKind::User;
         let proof = asked.address.proof(expires);
-        let prove = |session: Session| session.prove_address(&asked.verification, proof.clone(), &lead, is_user, now);
+        let prove = |session: Session| {
+            session.prove_address(&asked.verification, proof.clone(), &lead, is_user, held.epoch(), now)
+        };
         let session = self.sessions.change(&asked.workspace, held.session(), prove).await?;
         self.end_earlier(&session, held.contact().id.clone(), now).await?;
         let presenters = held.presenters().to_vec();

@@ -47,6 +47,14 @@ impl Identity {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let subject = Subject::AssertionStale(before, Some(session.id().clone()));
+        let earlier = MarkCheck {
+            key: MarkKey::new(session.workspace().clone(), subject.clone()),
+            since: Some(now),
+            epoch: session.epoch().saturating_sub(1),
+        };
+        if self.is_met(earlier) {
+            return Ok(());
+        }
         let asked = SetMark {
             // Only the epoch counts: the assertion that is about to be issued must not be met.
             effective: Some(Timestamp::from_seconds(0)),
@@ -72,19 +80,21 @@ impl Identity {
             since: Some(changed),
             epoch: 0,
         };
-        if matches!(
-            self.ports.mirror.check(std::slice::from_ref(&check), self.ports.clock.instant()),
-            MirrorAnswer::Met(_)
-        ) {
+        let subject = check.key.subject.clone();
+        if self.is_met(check) {
             return Ok(());
         }
-        let subject = check.key.subject;
         let asked = SetMark {
             effective: Some(changed),
             expires: Some(self.none_left(changed)),
             ..self.mark(workspace, subject, "a protected value was changed", "identity")
         };
         self.set(asked).await.map(drop)
+    }
+
+    /// Whether it is known everywhere already; asking that costs nothing, setting it again a call.
+    fn is_met(&self, check: MarkCheck) -> bool {
+        matches!(self.ports.mirror.check(&[check], self.ports.clock.instant()), MirrorAnswer::Met(_))
     }
 
     /// When the last assertion that was issued until then is over, with room for clocks that differ.

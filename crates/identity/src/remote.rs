@@ -1,9 +1,9 @@
 //! Public keys that a workspace lets be fetched (`tokens.jwks`).
 //!
 //! They are fetched through the guarded client, one fetch at a time, at most every five seconds however many unknown
-//! keys are named. They serve as long as their source says, 1 min to 1 h, or 5 min: **a key that was withdrawn stops
-//! verifying within that time**, and within two hours where its source cannot be reached; until then its being away
-//! is not noticed.
+//! keys are named. They serve as long as their source says (`cache-control`), 5 s to 1 h, or 5 min: **a key that was
+//! withdrawn stops verifying within that time** and the two seconds that a fetch may take, and within two hours where
+//! its source cannot be reached; until then its being away is not noticed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use url::Url;
 const BOUNDS: Bounds = Bounds {
     whose: "a workspace",
     refresh: Duration::from_mins(5),
-    within: (Duration::from_mins(1), Duration::from_hours(1)),
+    within: (Duration::from_secs(5), Duration::from_hours(1)),
     stale: Duration::from_hours(2),
 };
 /// How long one fetch may take.

@@ -28,11 +28,8 @@ impl Sessions {
     /// Stores a session that was just minted.
     pub(crate) async fn create(&self, session: &Session) -> Result<(), Refusal> {
         let place = self.place(session.workspace(), session.id());
-        let put = |found: Option<Session>| match found {
-            None => Ok(Edit::Put(session.clone(), Ends::At(session.ends()), ())),
-            Some(_) => Err(Refusal::internal("a session id was minted twice")),
-        };
-        self.vault.update(&place, put).await
+        let is_new = self.vault.create(&place, session, Ends::At(session.ends())).await?;
+        if is_new { Ok(()) } else { Err(Refusal::internal("a session id was minted twice")) }
     }
 
     pub(crate) async fn read(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, Refusal> {

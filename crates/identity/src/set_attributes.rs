@@ -46,7 +46,8 @@ impl Identity {
             };
             let applied = apply(&mut record, &policy, Writer::Server, asked.changes.clone(), now);
             if applied.protected_changed {
-                record.changes(now);
+                // What is issued until the record is stored has the old values: from here on, however often it was tried.
+                record.changes(self.now());
             }
             if !applied.changed && !is_new {
                 return Ok(Edit::Keep((applied, record)));

@@ -163,7 +163,7 @@ impl StoredSigning {
         let stays = |key: &&StoredKey| plan.drop_before.is_none_or(|first| key.from >= first.as_millis());
         let mut after: Vec<_> = before.iter().filter(stays).cloned().collect();
         if let Some(from) = plan.add {
-            let id = format!("s{}", hex(&self.random.bytes::<6>())).try_into().map_err(|_| unusable())?;
+            let id = format!("s{}", hex::encode(self.random.bytes::<6>())).try_into().map_err(|_| unusable())?;
             after.push(StoredKey { id, from: from.as_millis(), seed: Seed(self.random.bytes()) });
         }
         Ok(Some(after))
@@ -209,10 +209,6 @@ impl StoredSigning {
 
 fn unusable() -> Refusal {
     Refusal::internal("the signing keys in the store cannot be used")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ impl Identity {
         if self.ports.workspaces.identity_policy(&asked.workspace).is_none() {
             return Err(unknown_workspace());
         }
-        self.heed(&asked.workspace, None)?;
         let presenters = asked.presenters.or_else_caller(caller.name());
         self.begin(asked.workspace, presenters, self.ports.clock.now()).await
     }
@@ -28,6 +27,7 @@ impl Identity {
         presenters: Vec<CallerName>,
         now: Timestamp,
     ) -> Result<Issued, Refusal> {
+        self.heed(&workspace, None)?;
         let session = Session::start(self.sessions.mint(), workspace, now, self.settings.session_lifetime);
         self.sessions.create(&session).await?;
         let making = Making {

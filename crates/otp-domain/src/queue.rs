@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Its id: 32 hexadecimal digits.
+    /// Its id: the same for the same sending of the same code.
     pub id: String,
     /// From when on it may be taken.
     pub due: Timestamp,
@@ -72,6 +72,11 @@ impl Queue {
     /// Whether there is one to take.
     pub fn has_due(&self, now: Timestamp) -> bool {
         self.entries.iter().any(|one| one.due <= now)
+    }
+
+    /// Whether this message is in it.
+    pub fn holds(&self, id: &str) -> bool {
+        self.entries.iter().any(|one| one.id == id)
     }
 
     /// A new message, due at once.

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use safeconduct_admission_client::{Admission, Mirror};
 use safeconduct_identity_domain::assertion::{JwkSet, Seal, VerifiedContact};
 use safeconduct_otp_domain::budget::Namer;
-use safeconduct_otp_domain::challenge::Challenge;
+use safeconduct_otp_domain::challenge::{Challenge, Delivery};
 use safeconduct_otp_domain::code::{CodeKey, CodeKeys};
 use safeconduct_service::jwks_cache::JwksCache;
 use safeconduct_service::keyring::{Key, Keyring, KeyringError, Live, LiveKeyring, Purpose, Sealer};
@@ -186,18 +186,30 @@ impl Otp {
         span.record(field::CONTACT, self.trace.hash(held.workspace(), held.contact().id.as_str()));
     }
 
-    /// Puts the challenge's latest message where it will be sent from. May be repeated: what was sent is not sent again.
+    /// Puts the challenge's latest message where it will be sent from.
     async fn send(&self, challenge: &Challenge) -> Result<(), Refusal> {
-        let facts = challenge.facts();
-        let message = Message {
-            workspace: facts.binding.workspace.clone(),
-            verification_id: facts.id.to_string(),
-            to: facts.binding.address.clone(),
-            locale: facts.locale.as_ref().map(ToString::to_string).unwrap_or_default(),
-            purpose: facts.binding.purpose.clone(),
-            expires: facts.expires,
-            send_number: facts.sends.into(),
-        };
-        self.outbox.enqueue(message).await
+        self.outbox.enqueue(message(challenge)).await
+    }
+
+    /// The same once more, should it have got lost. What was sent is not sent again, and what waits, waits once.
+    async fn send_again(&self, challenge: &Challenge) -> Result<(), Refusal> {
+        if challenge.facts().delivery != Delivery::Queued {
+            return Ok(());
+        }
+        self.outbox.enqueue_again(message(challenge)).await
+    }
+}
+
+/// The challenge's latest message.
+fn message(challenge: &Challenge) -> Message {
+    let facts = challenge.facts();
+    Message {
+        workspace: facts.binding.workspace.clone(),
+        verification_id: facts.id.to_string(),
+        to: facts.binding.address.clone(),
+        locale: facts.locale.as_ref().map(ToString::to_string).unwrap_or_default(),
+        purpose: facts.binding.purpose.clone(),
+        expires: facts.expires,
+        send_number: facts.sends.into(),
     }
 }

@@ -88,8 +88,8 @@ impl Otp {
             let detail = "a code was sent to this address just now; wait as long as told before asking for another one";
             return Err(Refusal::new(Reason::RateLimited, detail).with_retry_after(wait));
         }
-        // Its message may have got lost with the answer; what was sent is not sent again.
-        self.send(&found.challenge).await?;
+        // Its message may have got lost with the answer.
+        self.send_again(&found.challenge).await?;
         Ok(Some(Shown { challenge: found.challenge.clone(), now: found.now }))
     }
 

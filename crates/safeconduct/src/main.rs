@@ -2,11 +2,11 @@
 //!
 //! Everything here is assembly: which service gets which store, keys, channel and listener, and how a command's answer
 //! looks. A rule found here is in the wrong place.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on standard output and error")]
 
 mod cli;
 mod command;
 mod exit;
+mod say;
 mod serve;
 mod workspaces;
 
@@ -21,9 +21,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match cli.run() {
+        Ok(_) if say::was_lost() => ExitCode::from(74),
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("{failure}");
+            say::complain!("{failure}");
             failure.code()
         }
     }

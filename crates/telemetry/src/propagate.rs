@@ -5,6 +5,7 @@ use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -29,6 +30,16 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
     let context = span.context();
     if context.span().span_context().is_valid() {
         TraceContextPropagator::new().inject_context(&context, &mut Outgoing(headers));
+    }
+}
+
+/// Writes a trace context into `headers` that says: of no interest. Whoever follows the parent's decision, as the
+/// default of `OTEL_TRACES_SAMPLER` does, exports nothing of this call.
+pub fn inject_unsampled(headers: &mut HeaderMap) {
+    let ids = RandomIdGenerator::default();
+    let text = format!("00-{}-{}-00", ids.new_trace_id(), ids.new_span_id());
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(TRACEPARENT, value);
     }
 }
 

@@ -47,6 +47,31 @@ async fn spans_leave_whatever_the_log_level_is() {
     assert_eq!(inner.trace_id, outer.trace_id);
 }
 
+#[tokio::test]
+async fn what_says_that_it_is_of_no_interest_is_not_exported_and_neither_is_what_it_calls() {
+    let collector = Collector::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let env = env(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())]);
+    let (dispatch, guard) = build(&quiet(), &env).expect("valid options");
+    with_default(&dispatch, || {
+        for name in ["unsampled", "new"] {
+            let mut incoming = http::HeaderMap::new();
+            let span = info_span!(target: "safeconduct_test", "call", otel.name = name);
+            if name == "unsampled" {
+                propagate::inject_unsampled(&mut incoming);
+            }
+            propagate::extract(&incoming, &span);
+            span.in_scope(|| drop(info_span!(target: "safeconduct_test", "inner")));
+            let mut outgoing = http::HeaderMap::new();
+            propagate::inject(&span, &mut outgoing);
+            let sent = outgoing.get("traceparent").and_then(|value| value.to_str().ok()).expect("a header");
+            assert!(sent.ends_with(if name == "new" { "-01" } else { "-00" }), "{name}: {sent}");
+        }
+    });
+    tokio::task::spawn_blocking(move || drop(guard)).await.expect("no panic");
+    let spans = collector.wait_for(|spans| spans.len() >= 2, WITHIN).await.expect("both spans of the other arrive");
+    assert_eq!(spans.len(), 2, "{spans:?}");
+}
+
 #[test]
 fn a_dead_collector_delays_the_end_by_no_more_than_a_second() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

@@ -12,6 +12,7 @@ pub mod admission;
 mod binary;
 mod caller;
 mod mail;
+mod page;
 mod process;
 mod redis;
 mod redis_cluster;
@@ -24,7 +25,8 @@ mod wait;
 
 pub use binary::safeconduct;
 pub use caller::{Ask, Authorized, Bearer, Caller, ShopUser, user_hash, user_hash_of};
-pub use mail::{HttpSink, Mail, MailSink};
+pub use mail::{HttpSink, Mail, MailSink, MailTls};
+pub use page::Page;
 pub use process::{Output, Process, run};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;

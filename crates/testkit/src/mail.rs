@@ -50,6 +50,25 @@ fn code_in(text: &str) -> anyhow::Result<String> {
     found.map(str::to_owned).with_context(|| format!("no code in: {text}"))
 }
 
+/// How a mail server encrypts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailTls {
+    /// By STARTTLS.
+    StartTls,
+    /// From the first byte.
+    Tls,
+}
+
+impl MailTls {
+    /// As a definition says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StartTls => "starttls",
+            Self::Tls => "tls",
+        }
+    }
+}
+
 /// A mail server of the test's own (Python's aiosmtpd), which ends with it.
 #[derive(Debug)]
 pub struct MailSink {
@@ -59,16 +78,16 @@ pub struct MailSink {
 }
 
 impl MailSink {
-    /// Starts it with the script `server`; `certificate` and `key` (PEM) make it offer STARTTLS, and demand a login.
-    pub async fn start(folder: &Path, server: &Path, tls: Option<(&Path, &Path)>) -> anyhow::Result<Self> {
+    /// Starts it with the script `server`; a certificate and its key (PEM) make it encrypt so, and demand a login.
+    pub async fn start(folder: &Path, server: &Path, tls: Option<(MailTls, &Path, &Path)>) -> anyhow::Result<Self> {
         let (ready, mails) = (folder.join("mail.ready"), folder.join("mails.jsonl"));
         let mut python = command(Path::new("python3"));
         python.arg(server).arg("--ready-file").arg(&ready).arg("--mails").arg(&mails);
         if let Some(path) = std::env::var_os("PYTHONPATH") {
             python.env("PYTHONPATH", path);
         }
-        if let Some((certificate, key)) = tls {
-            python.arg("--certificate").arg(certificate).arg("--key").arg(key);
+        if let Some((mode, certificate, key)) = tls {
+            python.args(["--mode", mode.as_str()]).arg("--certificate").arg(certificate).arg("--key").arg(key);
         }
         let mut process = Process::spawn("mail", python, folder)?;
         let address = process.ready(&ready).await?.remove("smtp").context("the ready file names no port")?;
@@ -117,7 +136,7 @@ impl HttpSink {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // One at a time will do.
-                if let Some(request) = take(stream, status) {
+                if let Some(request) = take(stream, || format!("{status} x\r\ncontent-length: 0\r\n\r\n")) {
                     seen.lock().unwrap_or_else(PoisonError::into_inner).push(request);
                 }
             }
@@ -141,7 +160,8 @@ impl HttpSink {
     }
 }
 
-fn take(mut stream: TcpStream, status: u16) -> Option<String> {
+/// Reads a request and answers with what follows the protocol's version, made once the request is there.
+pub(crate) fn take(mut stream: TcpStream, answer: impl FnOnce() -> String) -> Option<String> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -155,7 +175,8 @@ fn take(mut stream: TcpStream, status: u16) -> Option<String> {
         let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
         text.push_str(&String::from_utf8_lossy(buffer.get(..read)?));
     }
-    let answer = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let (status, rest) = answer().split_once("\r\n").map(|(status, rest)| (status.to_owned(), rest.to_owned()))?;
+    let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{rest}");
     stream.write_all(answer.as_bytes()).ok()?;
     Some(text)
 }

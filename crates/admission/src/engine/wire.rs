@@ -291,7 +291,7 @@ mod tests {
         let (one, two) = (add("a", When::Now(9), b"1"), add("a", When::Now(0), b"2"));
         let all = [one.clone(), ends("a", 9), trim("a", When::Now(-5)), two.clone(), ends("a", 7)];
         assert_eq!(fewest(&all), [&trim("a", When::Now(-5)), &one, &two, &ends("a", 7)]);
-        assert_eq!(fewest(&[one.clone()]), [&one]);
+        assert_eq!(fewest(std::slice::from_ref(&one)), [&one]);
         assert_eq!(fewest(&[]), [] as [&IndexOp<RecordKey>; 0]);
     }
 

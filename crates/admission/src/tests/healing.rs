@@ -111,7 +111,7 @@ async fn an_operator_who_frees_what_was_completed_gives_back_what_it_used_in_bot
 #[tokio::test]
 async fn a_look_for_somebody_elses_execution_spends_nothing_of_theirs_and_finds_nothing() {
     let fixture = Fixture::new().await;
-    let rate = || limited("looks", true, Shape::Rate { permits: 5, period: Duration::from_secs(60), burst: 5 });
+    let rate = || limited("looks", true, Shape::Rate { permits: 5, period: Duration::from_mins(1), burst: 5 });
     let theirs = admitted(ask(&fixture, contact(), Vec::new()).await);
     let look = |contact| Lookup {
         charges: vec![rate()],

@@ -78,8 +78,8 @@ impl ProvenToken {
         &self.attributes
     }
 
-    /// When it was made (`iat`), and never later than when it was checked; then, if it does not say. What was said of
-    /// the person since is newer.
+    /// When it was made (`iat`), and never later than when it was checked. If it does not say, the longest life before
+    /// its end: it may have been made then. What was said of the person since is newer.
     pub fn said(&self) -> Timestamp {
         self.said
     }
@@ -133,7 +133,8 @@ impl<'t, 'k> Signed<'t, 'k> {
             Some(_) => return Err(refused("its claim jti must have 1 to 256 bytes")),
             None => return Err(refused("its claim jti is missing; here a token counts once, by that id")),
         };
-        let said = claims.time("iat")?.map_or(now, |iat| iat.min(now));
+        // Without `iat`: as early as it can have been, so that bringing it again makes it no newer.
+        let said = claims.time("iat")?.unwrap_or_else(|| expires.before(policy.max_lifetime())).min(now);
         Ok(ProvenToken { identity, attributes: claims.attributes(is_declared)?, said, expires, once })
     }
 }

@@ -256,6 +256,30 @@ async fn a_changed_protected_value_makes_older_assertions_stale_and_newer_ones_n
 }
 
 #[tokio::test]
+async fn an_assertion_that_was_renewed_while_a_token_took_its_time_is_stale_too() {
+    let suite = Suite::people().await;
+    suite.set("u1", &[("tier", r#""silver""#)]).await;
+    suite.clock.advance(SECOND * 5);
+    let held = suite.user("u1").await.assertion;
+    let came = suite.clock.now();
+    // The keys of the token are being fetched.
+    suite.clock.advance(SECOND * 2);
+    let renewed = suite.renew(&held).await.unwrap().assertion;
+    let proof = Proof {
+        identity: Claimed::parse(Identifier::UserId, "u1", "f").unwrap(),
+        attributes: [("tier".to_owned(), "gold".into())].into(),
+        provenance: Provenance::SignedToken,
+        method: Method::Token,
+        proof_id: "k1".to_owned(),
+        proof_time: came,
+        expires: None,
+    };
+    let presenters = vec!["messenger".parse().unwrap()];
+    suite.identity.accept("acme".parse().unwrap(), None, proof, presenters, came).await.unwrap();
+    assert_eq!(reason(suite.renew(&renewed).await), Reason::AssertionStale);
+}
+
+#[tokio::test]
 async fn an_assertion_is_renewed_until_its_proof_is_too_old() {
     let suite = Suite::people().await;
     let first = suite.user("u1").await;
@@ -492,6 +516,20 @@ async fn who_was_erased_is_unknown_and_comes_back_as_somebody_new() {
     assert_eq!(reason(suite.verify("messenger", within(&held, hashed("u1", SECRET))).await), Reason::AssertionRevoked);
     suite.user("u1").await;
     assert!(suite.get_contact("backend", get()).await.unwrap().contact.unwrap().attributes.is_empty());
+}
+
+#[test]
+fn neither_assertions_nor_what_is_said_of_people_are_printed() {
+    let attributes: std::collections::BTreeMap<_, _> = [("nickname".to_owned(), r#""Ann""#.to_owned())].into();
+    let update = pb::UpdateAttributesRequest { assertion: "a.b.c".to_owned(), attributes: attributes.clone() };
+    let subject = Some(pb::set_attributes_request::Subject::UserId("u-Ann".to_owned()));
+    let set = pb::SetAttributesRequest { workspace_id: "acme".to_owned(), subject, attributes };
+    let shown = format!(
+        "{:?} {:?}",
+        crate::wire::attributes::update_attributes(update).unwrap(),
+        crate::wire::attributes::set_attributes(set).unwrap()
+    );
+    assert!(!shown.contains("Ann") && !shown.contains("a.b.c"), "{shown}");
 }
 
 #[tokio::test]

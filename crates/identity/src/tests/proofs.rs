@@ -195,6 +195,15 @@ async fn a_changed_policy_counts_at_once() {
 }
 
 #[tokio::test]
+async fn report_only_starts_no_session_in_a_workspace_that_is_disabled() {
+    let suite = Suite::with(&BY_TOKEN.replacen('{', r#"{"enforce":false,"#, 1)).await;
+    let key = MarkKey::new("acme".parse().unwrap(), Subject::WorkspaceDisabled);
+    *suite.marks.lock().unwrap() = vec![mark(key)];
+    let bad = with_token(token(SPARE, &claims("u1")));
+    assert_eq!(reason(suite.verify("messenger", bad).await), Reason::ConnectorDisabled);
+}
+
+#[tokio::test]
 async fn report_only_lets_through_as_a_visitor_and_never_as_the_user() {
     let suite = Suite::with(&BY_TOKEN.replacen('{', r#"{"enforce":false,"#, 1)).await;
     let session = suite.begin("messenger", visitor()).await.unwrap();

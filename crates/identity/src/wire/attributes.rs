@@ -1,6 +1,7 @@
 //! Requests about attributes, and what became of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use safeconduct_identity_domain::attribute::{Applied, AttributePolicy, Change, MAX_CHANGES, Refused, parse_value};
 use safeconduct_identity_domain::contact::{Identifier, Identity};
@@ -10,13 +11,11 @@ use safeconduct_types::{ContactId, Refusal, SecretText, WorkspaceId};
 
 use super::{Violations, attribute, kind, timestamp};
 
-#[derive(Debug)]
 pub(crate) struct UpdateAttributes {
     pub(crate) assertion: SecretText,
     pub(crate) changes: Vec<Change>,
 }
 
-#[derive(Debug)]
 pub(crate) struct SetAttributes {
     pub(crate) workspace: WorkspaceId,
     pub(crate) subject: AttributeSubject,
@@ -27,6 +26,19 @@ pub(crate) struct SetAttributes {
 pub(crate) enum AttributeSubject {
     Contact(ContactId),
     User(Identity),
+}
+
+/// What is said of a person is personal.
+impl fmt::Debug for UpdateAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateAttributes").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SetAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetAttributes").field("workspace", &self.workspace).finish_non_exhaustive()
+    }
 }
 
 /// The longest name that is read; one that is declared is shorter.

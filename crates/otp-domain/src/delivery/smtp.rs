@@ -39,6 +39,8 @@ pub struct SmtpSpec {
     tls: SmtpTls,
     user: Option<String>,
     password: Option<SecretRef>,
+    /// PEM text.
+    ca: Option<String>,
     #[serde(default)]
     hello: Option<String>,
     #[serde(default)]
@@ -60,6 +62,8 @@ pub struct SmtpProvider {
     pub tls: SmtpTls,
     /// Whom it knows us as: a user name and the secret that holds the password.
     pub login: Option<(String, String)>,
+    /// The only certificates that may vouch for it (PEM); none: those that the machine trusts.
+    pub ca: Option<String>,
     /// What we call ourselves in EHLO; the sender's domain, if nothing is said.
     pub hello: Option<String>,
     /// Networks that may be connected to although the address policy would refuse them.
@@ -75,6 +79,12 @@ impl SmtpProvider {
         }
         if spec.port == Some(0) {
             wrong("port", "is 1 to 65535");
+        }
+        if spec.ca.as_deref().is_some_and(|ca| !is_certificates(ca)) {
+            wrong("ca", "is certificates as PEM text, at most 64 KiB, without a key");
+        }
+        if spec.ca.is_some() && spec.tls == SmtpTls::None {
+            wrong("ca", "needs `tls` or `starttls`");
         }
         if spec.hello.as_deref().is_some_and(|hello| !is_host(hello)) {
             wrong("hello", "is a host name");
@@ -110,8 +120,14 @@ impl SmtpProvider {
             host: spec.host,
             tls: spec.tls,
             login,
+            ca: spec.ca,
             hello: spec.hello,
             allow_addresses: spec.allow_addresses,
         })
     }
+}
+
+/// Whether it looks like certificates; whether it is some, the TLS library says when the provider is set up.
+fn is_certificates(pem: &str) -> bool {
+    pem.len() <= 65_536 && pem.contains("-----BEGIN CERTIFICATE-----") && !pem.contains("PRIVATE KEY-----")
 }

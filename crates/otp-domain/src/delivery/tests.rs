@@ -2,6 +2,9 @@ use serde_json::json;
 
 use super::*;
 
+/// As far as this crate looks.
+const CA: &str = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n";
+
 fn http(provider: &Value) -> HttpProvider {
     let Provider::Http(http) = one(&json!({"http": provider})) else { panic!("it is an HTTP provider") };
     http
@@ -89,6 +92,9 @@ fn what_nobody_reads_and_what_contradicts_itself_is_refused() {
         json!({"smtp": {"host": "a.example", "pasword": {"secret": "x"}}}),
         json!({"smtp": {"host": "a.example", "user": "u"}}),
         json!({"smtp": {"host": "a.example", "tls": "none", "user": "u", "password": {"secret": "p"}}}),
+        json!({"smtp": {"host": "a.example", "ca": "tls/ca.pem"}}),
+        json!({"smtp": {"host": "a.example", "ca": format!("{CA}-----BEGIN PRIVATE KEY-----")}}),
+        json!({"smtp": {"host": "a.example", "ca": CA, "tls": "none"}}),
         json!({"smtp": {"host": "smtp://a.example"}}),
         json!({"smtp": {"host": "a.example:25"}}),
         json!({"smtp": {"host": "a.example", "allow_addresses": ["0.0.0.0/0"]}}),
@@ -125,6 +131,8 @@ fn a_secret_that_was_written_into_the_file_is_not_repeated() {
 fn mail_is_encrypted_unless_the_file_says_otherwise() {
     let Provider::Smtp(smtp) = one(&json!({"smtp": {"host": "mail.example"}})) else { panic!() };
     assert_eq!((smtp.tls, smtp.port), (SmtpTls::Tls, 465));
-    let Provider::Smtp(smtp) = one(&json!({"smtp": {"host": "mail.example", "tls": "starttls"}})) else { panic!() };
-    assert_eq!((smtp.tls, smtp.port), (SmtpTls::StartTls, 587));
+    let Provider::Smtp(smtp) = one(&json!({"smtp": {"host": "mail.example", "tls": "starttls", "ca": CA}})) else {
+        panic!()
+    };
+    assert_eq!((smtp.tls, smtp.port, smtp.ca.as_deref()), (SmtpTls::StartTls, 587, Some(CA)));
 }

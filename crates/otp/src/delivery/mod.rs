@@ -50,7 +50,7 @@ impl Sender {
 
 /// A message that is to leave now.
 pub struct Outgoing<'a> {
-    /// The same for all attempts: 32 hexadecimal digits. Not secret.
+    /// The same for all attempts: letters, digits and `-`. Not secret.
     pub id: &'a str,
     /// The canonical address.
     pub to: &'a str,

@@ -8,7 +8,7 @@ use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message};
 use safeconduct_egress::{AddressPolicy, Cause, Guard, Target};
@@ -73,9 +73,7 @@ impl Smtp {
         let guard = Guard::new(&target, policy, CONNECT, Arc::clone(clock));
         let tls = match spec.tls {
             SmtpTls::None => None,
-            SmtpTls::Tls | SmtpTls::StartTls => {
-                Some(TlsParameters::new(spec.host.clone()).map_err(|_| "no TLS on this machine".to_owned())?)
-            }
+            SmtpTls::Tls | SmtpTls::StartTls => Some(encryption(&spec.host, spec.ca.as_deref())?),
         };
         Ok(Self { spec, guard, tls, keys, idle: Mutex::default(), clock: Arc::clone(clock) })
     }
@@ -169,6 +167,16 @@ impl Carry for Smtp {
             Err(Failed { why, verdict: Verdict::Later | Verdict::Taken }) => Outcome::Later(why, None),
         }
     }
+}
+
+/// TLS towards `host`, vouched for by `ca` (PEM) alone, or by whom the machine trusts.
+fn encryption(host: &str, ca: Option<&str>) -> Result<TlsParameters, String> {
+    let mut tls = TlsParameters::builder(host.to_owned());
+    if let Some(ca) = ca {
+        let ca = Certificate::from_pem(ca.as_bytes()).map_err(|_| "`ca` holds no certificates".to_owned())?;
+        tls = tls.certificate_store(CertificateStore::None).add_root_certificate(ca);
+    }
+    tls.build().map_err(|_| "the certificates to trust cannot be had".to_owned())
 }
 
 /// The mail as it travels; `None` if an address is none. Every header is made of checked or encoded values.

@@ -38,6 +38,13 @@ pub struct Message {
     pub send_number: u32,
 }
 
+impl Message {
+    /// Names this sending of this code. Not secret.
+    fn id(&self) -> String {
+        format!("{}-{}", self.verification_id, self.send_number)
+    }
+}
+
 /// Shows no address.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,6 +61,10 @@ impl fmt::Debug for Message {
 pub trait Outbox: Send + Sync + fmt::Debug {
     /// Takes a message; it is durable when this comes back.
     async fn enqueue(&self, message: Message) -> Result<(), Refusal>;
+
+    /// Takes a message that was perhaps taken before. However often and at once this is called, one more waits at most:
+    /// nobody pays for these, so they must not add up.
+    async fn enqueue_again(&self, message: Message) -> Result<(), Refusal>;
 }
 
 /// How far the newest sending of a code has come.

@@ -68,6 +68,8 @@ pub(super) struct Taken {
     pub(super) entry: Entry,
     /// `None`: the record is gone, or cannot be opened.
     pub(super) message: Option<Message>,
+    /// When it was taken, on the store's clock.
+    pub(super) at: Timestamp,
 }
 
 /// What one look at a shard found.
@@ -100,7 +102,7 @@ impl StoreOutbox {
                 return Ok(Look { taken: Vec::new(), waiting });
             }
             if self.write(&read, Vec::new()).await? == Committed::Done {
-                return Ok(Look { taken: self.open(shard, &read.slot, entries).await?, waiting });
+                return Ok(Look { taken: self.open(shard, &read, entries).await?, waiting });
             }
         }
         // Others are at it.
@@ -126,8 +128,28 @@ impl StoreOutbox {
         Ok(())
     }
 
+    async fn put_into_one_of(&self, shards: impl Fn(u8, u8) -> u8 + Send, message: &Message) -> Result<(), Refusal> {
+        let id = message.id();
+        for attempt in 0..u8::try_from(ATTEMPTS).unwrap_or(u8::MAX) {
+            let shard = shards(home(&id), attempt);
+            match self.put(shard, &id, message).await? {
+                Some(Committed::Done) => {
+                    self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
+                    self.wake.notify_one();
+                    return Ok(());
+                }
+                Some(Committed::Conflict) | None => {}
+            }
+        }
+        Err(Refusal::new(Reason::Overloaded, "too many codes wait to be sent; try again")
+            .with_retry_after(Duration::from_secs(1)))
+    }
+
     async fn put(&self, shard: u8, id: &str, message: &Message) -> Result<Option<Committed>, Refusal> {
         let mut read = self.read(shard).await?;
+        if read.queue.holds(id) {
+            return Ok(Some(Committed::Done));
+        }
         if read.queue.add(id.to_owned(), message.expires, read.now).is_err() {
             return Ok(None);
         }
@@ -182,15 +204,15 @@ impl StoreOutbox {
         Ok(found.map(gone).into_iter().collect())
     }
 
-    async fn open(&self, shard: u8, slot: &Slot, entries: Vec<Entry>) -> Result<Vec<Taken>, StoreError> {
-        let keys: Vec<_> = entries.iter().map(|entry| self.message_key(slot, &entry.id)).collect();
-        let found = self.records.read(slot, &keys).await?.records;
+    async fn open(&self, shard: u8, read: &Read, entries: Vec<Entry>) -> Result<Vec<Taken>, StoreError> {
+        let keys: Vec<_> = entries.iter().map(|entry| self.message_key(&read.slot, &entry.id)).collect();
+        let found = self.records.read(&read.slot, &keys).await?.records;
         let open = |entry: Entry, record: Option<Record>| {
             let message = record.and_then(|record| {
                 let plain = self.sealer.open(&record.value, &context(&entry.id)).ok()?;
                 serde_json::from_slice(&plain).ok()
             });
-            Taken { shard, entry, message }
+            Taken { shard, entry, message, at: read.now }
         };
         Ok(entries.into_iter().zip(found).map(|(entry, record)| open(entry, record)).collect())
     }
@@ -203,23 +225,20 @@ impl StoreOutbox {
 #[async_trait]
 impl Outbox for StoreOutbox {
     async fn enqueue(&self, message: Message) -> Result<(), Refusal> {
-        let id = OperationId::generate(&*self.random).to_string();
-        let [first] = self.random.bytes::<1>();
         // Where others write at the same moment, or where there is no room, the next shard does as well.
-        for attempt in 0..u8::try_from(ATTEMPTS).unwrap_or(u8::MAX) {
-            let shard = first.wrapping_add(attempt) % SHARDS;
-            match self.put(shard, &id, &message).await? {
-                Some(Committed::Done) => {
-                    self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
-                    self.wake.notify_one();
-                    return Ok(());
-                }
-                Some(Committed::Conflict) | None => {}
-            }
-        }
-        Err(Refusal::new(Reason::Overloaded, "too many codes wait to be sent; try again")
-            .with_retry_after(Duration::from_secs(1)))
+        self.put_into_one_of(|home, attempt| home.wrapping_add(attempt) % SHARDS, &message).await
     }
+
+    async fn enqueue_again(&self, message: Message) -> Result<(), Refusal> {
+        // Always the same shard, where it is found if it waits.
+        self.put_into_one_of(|home, _| home, &message).await
+    }
+}
+
+/// The shard in which a message is put first.
+fn home(id: &str) -> u8 {
+    // Ids are random, so any mixing of their bytes spreads them.
+    id.bytes().fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte)) % SHARDS
 }
 
 fn context(id: &str) -> Vec<u8> {

@@ -102,7 +102,12 @@ impl Fixture {
     }
 
     fn worker(&self, outbox: &Arc<StoreOutbox>) -> Arc<Worker> {
-        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
+        self.worker_with(outbox, &self.clock)
+    }
+
+    /// A worker on a machine with a clock of its own.
+    fn worker_with(&self, outbox: &Arc<StoreOutbox>, clock: &Arc<ManualClock>) -> Arc<Worker> {
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
         let secrets = Arc::new(Secrets::new(self.folder.path().to_owned(), [], Arc::clone(&clock)));
         let routes = WorkspaceRoutes {
             workspace: "acme".parse().unwrap(),
@@ -161,6 +166,32 @@ async fn what_was_put_in_before_a_crash_is_sent_after_it() {
         fixture.clock.advance(LEASE);
         assert_eq!(after.take(shard, 9).await.unwrap().waiting, 0, "nothing is left");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_put_in_again_and_again_is_sent_once() {
+    let fixture = Fixture::new().await;
+    let (one, two) = (fixture.outbox(), fixture.outbox());
+    one.enqueue(Fixture::message("v1")).await.unwrap();
+    // Sixty at once, as a session that asks in a loop makes them.
+    let again = (0..60).map(|n| if n % 2 == 0 { &one } else { &two }.enqueue_again(Fixture::message("v1")));
+    for put in futures_util::future::join_all(again).await {
+        put.unwrap();
+    }
+    one.enqueue(Message { send_number: 2, ..Fixture::message("v1") }).await.unwrap();
+    one.enqueue(Fixture::message("v2")).await.unwrap();
+    let reports = fixture.work_until(fixture.worker(&one), 3).await;
+    assert_eq!((reports["v1"].len(), reports["v2"].len(), fixture.page.letters()), (2, 1, 3));
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_wrong_gives_no_message_up() {
+    let fixture = Fixture::new().await;
+    let outbox = fixture.outbox();
+    outbox.enqueue(Fixture::message("v1")).await.unwrap();
+    let fast = Arc::new(ManualClock::at(NOW.after(Duration::from_hours(1))));
+    let reports = fixture.work_until(fixture.worker_with(&outbox, &fast), 1).await;
+    assert_eq!(reports["v1"], [DeliveryState::Sent]);
 }
 
 #[tokio::test]

@@ -117,11 +117,14 @@ impl Worker {
     }
 
     async fn attempt(&self, taken: &Taken, message: &Message) -> Fate {
-        let now = self.parts.clock.now();
+        // Codes and queues live by the store's clock; this machine's may be another.
+        let since = self.parts.clock.instant();
+        let store_time = || taken.at.after(self.parts.clock.instant().saturating_duration_since(since));
+        let now = store_time();
         if now >= message.expires {
             return self.give_up(message, "its code has ended").await;
         }
-        let later = |asked| again(&taken.entry, self.parts.clock.now(), asked);
+        let later = |asked| again(&taken.entry, store_time(), asked);
         let content = match self.parts.challenges.content(message).await {
             Ok(Some(content)) => content,
             Ok(None) => return Fate::Done,

@@ -82,7 +82,7 @@ async fn a_guess_that_nobody_could_count_is_not_compared() {
     let world = World::start().await;
     let id = world.begin(1, HOME, ANN).await.unwrap().verification_id;
     let code = world.code(&id).await;
-    world.check(1, HOME, &id, &other_than(&code)).await.unwrap_err();
+    drop(world.check(1, HOME, &id, &other_than(&code)).await.unwrap_err());
     *world.admission.away.lock().unwrap() = true;
     assert_eq!(reason(world.check(1, HOME, &id, &code).await), Reason::StoreUnavailable);
     assert_eq!(world.get(1, &id).await.unwrap().attempts_left, 2, "and it is not lost");

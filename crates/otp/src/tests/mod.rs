@@ -9,6 +9,7 @@ use std::time::Duration;
 use safeconduct_otp_domain::challenge::VerificationId;
 use safeconduct_proto::otp::v1 as pb;
 use safeconduct_proto::otp::v1::otp_service_server::OtpService as _;
+use safeconduct_service::keyring::Purpose;
 use safeconduct_types::{Mark, MarkKey, NextAction, Reason, Subject};
 use serde_json::json;
 
@@ -65,6 +66,25 @@ async fn what_cannot_be_a_code_costs_no_guess() {
         assert_eq!(reason(world.check(1, HOME, &id, text).await), Reason::InputInvalid, "{text}");
     }
     assert_eq!(world.get(1, &id).await.unwrap().attempts_left, 3);
+}
+
+#[tokio::test]
+async fn a_new_key_makes_new_codes_at_once_and_those_of_the_old_one_verify_until_it_is_retired() {
+    let world = World::start().await;
+    let old = world.code_key();
+    let (first, second) =
+        (world.begin(1, HOME, ANN).await.unwrap(), world.begin(2, HOME, "bob@example.com").await.unwrap());
+    let (first, second) = (first.verification_id, second.verification_id);
+    let code = world.code(&first).await;
+    world.edit_keys(|ring, random| drop(ring.rotate(Purpose::CodeDerivation, NOW, random).unwrap()));
+    assert_ne!(world.code_key(), old);
+    assert_eq!(world.code(&first).await, code, "what was asked before is sent as it was");
+    assert!(world.check(1, HOME, &first, &code).await.is_ok());
+    let third = world.begin(3, HOME, "carol@example.com").await.unwrap().verification_id;
+    let (second_code, third_code) = (world.code(&second).await, world.code(&third).await);
+    world.edit_keys(|ring, _| ring.retire(Purpose::CodeDerivation, &old, NOW, true).unwrap());
+    assert_eq!(reason(world.check(2, HOME, &second, &second_code).await), Reason::ChallengeOver);
+    assert!(world.check(3, HOME, &third, &third_code).await.is_ok(), "it was derived with the new key");
 }
 
 #[tokio::test]
@@ -148,8 +168,8 @@ async fn who_was_revoked_or_blocked_proves_nothing() {
         let mut revoked = mark(subject, 0);
         revoked.effective = NOW.after(MINUTE);
         *world.marks.lock().unwrap() = vec![revoked];
-        world.check(1, HOME, &id, &code).await.unwrap_err();
-        world.begin(1, HOME, ANN).await.unwrap_err();
+        drop(world.check(1, HOME, &id, &code).await.unwrap_err());
+        drop(world.begin(1, HOME, ANN).await.unwrap_err());
     }
     assert!(world.identity.proven.lock().unwrap().is_empty());
 }
@@ -159,7 +179,7 @@ async fn resending_sends_the_same_code_and_keeps_its_count() {
     let world = World::start().await;
     let id = world.begin(1, HOME, ANN).await.unwrap().verification_id;
     let code = world.code(&id).await;
-    world.check(1, HOME, &id, &other_than(&code)).await.unwrap_err();
+    drop(world.check(1, HOME, &id, &other_than(&code)).await.unwrap_err());
     let soon = world.resend(1, &id).await.unwrap_err();
     assert_eq!((soon.reason(), soon.retry_after()), (Reason::RateLimited, Some(Duration::from_secs(30))));
     world.clock.advance(Duration::from_secs(30));

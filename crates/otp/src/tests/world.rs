@@ -17,11 +17,12 @@ use safeconduct_proto::otp::v1 as pb;
 use safeconduct_proto::otp::v1::otp_service_server::OtpService as _;
 use safeconduct_service::caller::{Authenticator, Caller};
 use safeconduct_service::config::{Config, LoadOptions};
+use safeconduct_service::keyring::{KeyId, Look};
 use safeconduct_service::status::refusal_in;
 use safeconduct_store::EmbeddedStore;
 use safeconduct_types::{
-    ContactId, Deadline, ManualClock, Mark, OperationId, Reason, Secret, SeededRandom, SessionId, Timestamp,
-    WorkspaceId,
+    ContactId, Deadline, ManualClock, Mark, OperationId, Reason, Secret, SeededRandom, SessionId, SystemClock,
+    Timestamp, WorkspaceId,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -185,6 +186,10 @@ impl Outbox for Kept {
         self.messages.lock().unwrap().push(message);
         Ok(())
     }
+
+    async fn enqueue_again(&self, message: Message) -> Result<(), Refusal> {
+        self.enqueue(message).await
+    }
 }
 
 pub(super) struct World {
@@ -197,6 +202,8 @@ pub(super) struct World {
     pub(super) marks: Mutex<Vec<Mark>>,
     mirror: Mirror,
     authenticator: Authenticator,
+    keyring: LiveKeyring,
+    random: Arc<dyn Random>,
     _dir: TempDir,
 }
 
@@ -244,7 +251,9 @@ impl World {
         let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let purposes = [Purpose::CodeDerivation, Purpose::StoreHashing, Purpose::RecordSealing, Purpose::TraceHashing];
         let keyring = Keyring::generate(&dir.path().join("otp.keys"), &purposes, &*random);
-        let keys = Keys::from_keyring(&keyring, Arc::new(Glass), Arc::clone(&random)).unwrap();
+        keyring.save(&*random).unwrap();
+        let keyring = LiveKeyring::of(keyring);
+        let keys = Keys::follow(&keyring, Arc::new(Glass), Arc::clone(&random)).unwrap();
         let fetch = || async { Ok(SigningKey::public([&signing()]).unwrap().render()) };
         let parse = |text: &str| JwkSet::parse(text).map_err(|error| error.to_string());
         let (admission, identity, outbox) =
@@ -260,7 +269,7 @@ impl World {
             identity: Arc::<Issuing>::clone(&identity),
             outbox: Arc::<Kept>::clone(&outbox),
             clock: Arc::clone(&shared),
-            random,
+            random: Arc::clone(&random),
         };
         let otp = Otp::new(&Settings::default(), keys, ports);
         let file = dir.path().join("safeconduct.toml");
@@ -268,7 +277,20 @@ impl World {
         let config = Config::load(&LoadOptions { file: Some(file), ..LoadOptions::default() }).unwrap();
         let authenticator = Authenticator::new(&config, shared).unwrap();
         let (grpc, marks) = (OtpGrpc::over(Arc::clone(&otp)), Mutex::default());
-        Self { grpc, otp, clock, admission, identity, outbox, marks, mirror, authenticator, _dir: dir }
+        Self { grpc, otp, clock, admission, identity, outbox, marks, mirror, authenticator, keyring, random, _dir: dir }
+    }
+
+    /// Changes the key file and lets it be looked at.
+    pub(super) fn edit_keys(&self, edit: impl FnOnce(&mut Keyring, &dyn Random)) {
+        let mut keyring = Keyring::load(self.keyring.current().path()).unwrap();
+        edit(&mut keyring, &*self.random);
+        keyring.save(&*self.random).unwrap();
+        assert_eq!(self.keyring.look(SystemClock.now()), Look::Taken);
+    }
+
+    /// The id of the key that new codes are derived with.
+    pub(super) fn code_key(&self) -> KeyId {
+        self.keyring.current().primary(Purpose::CodeDerivation).unwrap().id().clone()
     }
 
     /// An assertion of a visitor in the session of this number.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::client;
 use crate::cli::{CallArgs, Output};
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)
@@ -41,8 +42,8 @@ pub(crate) fn run(args: CallArgs) -> Outcome {
 /// Prints an execution.
 pub(crate) fn show(execution: &pb::Execution, output: Output) {
     match output {
-        Output::Human => println!("{}", human(execution)),
-        Output::Json => println!("{}", to_json(execution)),
+        Output::Human => say!("{}", human(execution)),
+        Output::Json => say!("{}", to_json(execution)),
     }
 }
 

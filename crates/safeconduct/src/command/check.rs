@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use safeconduct_admission::check_descriptors;
 
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 use crate::workspaces;
 
 pub(crate) fn run(paths: &[PathBuf], envoy: Option<&Path>) -> Outcome {
@@ -20,7 +21,7 @@ pub(crate) fn run(paths: &[PathBuf], envoy: Option<&Path>) -> Outcome {
 fn definitions(paths: &[PathBuf]) -> Result<(), Failure> {
     let found = workspaces::read(paths).map_err(Failure::data)?;
     for problem in &found.problems {
-        println!("{problem}");
+        say!("{problem}");
     }
     if found.errors > 0 {
         return Err(Failure::data(format!("{} errors; nothing of the workspaces named above is taken", found.errors)));
@@ -28,7 +29,7 @@ fn definitions(paths: &[PathBuf]) -> Result<(), Failure> {
     if found.workspaces.is_empty() {
         return Err(Failure::data("no workspace was found; name the directory that holds the definitions"));
     }
-    println!("{} workspaces with {} connectors are in order", found.workspaces.len(), found.connectors);
+    say!("{} workspaces with {} connectors are in order", found.workspaces.len(), found.connectors);
     Ok(())
 }
 
@@ -36,14 +37,14 @@ fn gateway_limits(path: &Path) -> Result<(), Failure> {
     match check_descriptors(path) {
         Ok(rules) => {
             for note in rules.notes() {
-                println!("{note}");
+                say!("{note}");
             }
-            println!("{} domains with {} limits of gateways are in order", rules.domains(), rules.limits().len());
+            say!("{} domains with {} limits of gateways are in order", rules.domains(), rules.limits().len());
             Ok(())
         }
         Err(problems) => {
             for problem in &problems {
-                println!("{problem}");
+                say!("{problem}");
             }
             Err(Failure::data(format!("{} errors; none of these limits is taken", problems.len())))
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{KeyArgs, KeysCommand, KeysDir, Output};
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 
 pub(crate) fn run(what: &KeysCommand) -> Outcome {
     match what {
@@ -56,15 +57,16 @@ fn init(dir: &KeysDir, missing: bool) -> Result<(), Failure> {
     match dir.output {
         Output::Human => {
             for (file, purpose) in &made {
-                println!("{file}{}", purpose.map(|purpose| format!(": {purpose}")).unwrap_or_default());
+                say!("{file}{}", purpose.map(|purpose| format!(": {purpose}")).unwrap_or_default());
             }
             if made.is_empty() {
-                println!("nothing is missing");
+                say!("nothing is missing");
             }
         }
         Output::Json => {
-            let made = made.iter().map(|(file, purpose)| json!({"file": file, "purpose": purpose.map(Purpose::as_str)}));
-            println!("{}", json!({"made": made.collect::<Vec<_>>()}));
+            let made =
+                made.iter().map(|(file, purpose)| json!({"file": file, "purpose": purpose.map(Purpose::as_str)}));
+            say!("{}", json!({"made": made.collect::<Vec<_>>()}));
         }
     }
     Ok(())
@@ -76,7 +78,7 @@ fn list(dir: &KeysDir) -> Result<(), Failure> {
         Output::Human => {
             for key in &keys {
                 let (file, purpose, id) = (file_name(&key.file), key.purpose.as_str(), key.id.as_str());
-                println!("{file:<20} {purpose:<18} {id:<24} {}", state(key));
+                say!("{file:<20} {purpose:<18} {id:<24} {}", state(key));
             }
         }
         Output::Json => {
@@ -87,7 +89,7 @@ fn list(dir: &KeysDir) -> Result<(), Failure> {
                     "state": state(key), "staged": seconds(key.staged), "replaced": seconds(key.replaced),
                 })
             });
-            println!("{}", json!({"keys": keys.collect::<Vec<_>>()}));
+            say!("{}", json!({"keys": keys.collect::<Vec<_>>()}));
         }
     }
     Ok(())
@@ -129,13 +131,13 @@ fn promote(dir: &Path, purpose: Purpose, id: &KeyId, force: bool) -> Result<(), 
 
 fn tell(dir: &KeysDir, done: &str, purpose: Purpose, id: &KeyId, more: &Value, said: &str) {
     match dir.output {
-        Output::Human => println!("{said}"),
+        Output::Human => say!("{said}"),
         Output::Json => {
             let mut told = json!({"purpose": purpose.as_str(), "id": id.as_str(), "state": done});
             if let (Some(told), Some(more)) = (told.as_object_mut(), more.as_object()) {
                 told.extend(more.clone());
             }
-            println!("{told}");
+            say!("{told}");
         }
     }
 }

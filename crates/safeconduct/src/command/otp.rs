@@ -8,6 +8,7 @@ use tonic::Status;
 use super::client;
 use crate::cli::{OtpArgs, OtpChannel, OtpCommand};
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 
 type Client = pb::otp_service_client::OtpServiceClient<client::Authenticated>;
 
@@ -55,7 +56,7 @@ pub(crate) fn run(what: OtpCommand) -> Outcome {
             }
         }
     })?;
-    println!("{text}");
+    say!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use super::client::{self, Authenticated};
 use crate::cli::{ActArgs, Output, ReleaseKeyArgs};
 use crate::command::call;
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 
 /// An execution as the operator looks at it, and the way to act on it.
 pub(super) struct LookedAt {
@@ -56,9 +57,9 @@ pub(crate) fn run(args: &ReleaseKeyArgs) -> Outcome {
         Ok((execution, answer.into_inner().released))
     })?;
     match args.act.output {
-        Output::Human if released => println!("{}: its keys are free", execution.execution_id),
-        Output::Human => println!("{}: its keys were free before", execution.execution_id),
-        Output::Json => println!("{}", json!({"execution_id": execution.execution_id, "released": released})),
+        Output::Human if released => say!("{}: its keys are free", execution.execution_id),
+        Output::Human => say!("{}: its keys were free before", execution.execution_id),
+        Output::Json => say!("{}", json!({"execution_id": execution.execution_id, "released": released})),
     }
     Ok(ExitCode::SUCCESS)
 }

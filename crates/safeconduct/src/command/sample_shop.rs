@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::exit::{Failure, Outcome};
+use crate::say::{complain, say};
 use crate::serve::write_ready;
 
 pub(crate) fn run(listen: SocketAddr, ready_file: Option<&Path>) -> Outcome {
@@ -13,9 +14,9 @@ pub(crate) fn run(listen: SocketAddr, ready_file: Option<&Path>) -> Outcome {
     let tell = |address: SocketAddr| {
         let written = ready_file.map(|path| write_ready(path, &BTreeMap::from([("shop", address.to_string())])));
         match written {
-            None => println!("the sample shop listens on http://{address}"),
+            None => say!("the sample shop listens on http://{address}"),
             Some(Ok(())) => {}
-            Some(Err(failure)) => eprintln!("{failure}"),
+            Some(Err(failure)) => complain!("{failure}"),
         }
     };
     runtime.block_on(safeconduct_sample_shop::bind_and_serve(listen, tell)).map_err(Failure::unavailable)?;

@@ -11,15 +11,16 @@ use serde_json::{Map, Value};
 use super::client;
 use crate::cli::SignCommand;
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 
 pub(crate) fn run(what: SignCommand) -> Outcome {
     match what {
         SignCommand::UserHash { user_id, secret_file } => {
-            println!("{}", user_hash(&client::read_text(&secret_file)?, &user_id));
+            say!("{}", user_hash(&client::read_text(&secret_file)?, &user_id));
             Ok(ExitCode::SUCCESS)
         }
         SignCommand::Token { user_id, secret_file, alg, lifetime, claims } => {
-            println!("{}", token(&client::read_text(&secret_file)?, &user_id, &alg, lifetime, &claims)?);
+            say!("{}", token(&client::read_text(&secret_file)?, &user_id, &alg, lifetime, &claims)?);
             Ok(ExitCode::SUCCESS)
         }
         SignCommand::Assertion { workspace, user_id, secret_file, address, token_file, presenter, ca } => {
@@ -32,7 +33,7 @@ pub(crate) fn run(what: SignCommand) -> Outcome {
                 let answer = client::identity(&channel).verify_identity(request).await;
                 answer.map_err(|status| Failure::refused(client::explain(&status)))
             })?;
-            println!("{}", answer.into_inner().assertion);
+            say!("{}", answer.into_inner().assertion);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -49,7 +50,8 @@ fn token(secret: &SecretText, user_id: &str, alg: &str, lifetime: u32, claims: &
     let mut all: Map<String, Value> =
         serde_json::from_str(claims).map_err(|error| Failure::usage(format!("--claims is no JSON object: {error}")))?;
     let now = SystemClock.now().as_seconds();
-    for (name, value) in [("user_id", user_id.into()), ("iat", now.into()), ("exp", (now + i64::from(lifetime)).into())] {
+    for (name, value) in [("user_id", user_id.into()), ("iat", now.into()), ("exp", (now + i64::from(lifetime)).into())]
+    {
         all.entry(name).or_insert(value);
     }
     let secret = Secret::new(secret.expose().as_bytes().to_vec());

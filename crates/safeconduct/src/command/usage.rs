@@ -18,6 +18,7 @@ use super::client;
 use crate::cli::{Output, UsageArgs};
 use crate::command::call;
 use crate::exit::{Failure, Outcome};
+use crate::say::say;
 use crate::workspaces;
 
 /// The most limits of one question.
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &UsageArgs) -> Outcome {
     let lines = call::runtime()?.block_on(ask(args, workspace, contact, limits))?;
     match args.output {
         Output::Human => human(&lines, &per_input),
-        Output::Json => println!("{}", to_json(&lines, &per_input)),
+        Output::Json => say!("{}", to_json(&lines, &per_input)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -158,7 +159,7 @@ impl Line {
 
 fn human(lines: &[Line], per_input: &[String]) {
     if lines.is_empty() {
-        println!("there are no limits to show");
+        say!("there are no limits to show");
     } else {
         let head = ["LIMIT", "OF", "KIND", "USED", "LEFT", "MAX", "UNIT", "WHOLE AGAIN"].map(str::to_owned);
         let rows = lines.iter().map(|line| {
@@ -176,7 +177,7 @@ fn human(lines: &[Line], per_input: &[String]) {
         table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
     }
     for name in per_input {
-        println!("{name}: counted for each value of an input; not shown");
+        say!("{name}: counted for each value of an input; not shown");
     }
 }
 
@@ -188,7 +189,7 @@ fn table<const N: usize>(rows: &[[String; N]]) {
             let width = width(column).unwrap_or_default();
             if (3..6).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
 }
 

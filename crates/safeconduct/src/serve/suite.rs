@@ -16,7 +16,7 @@ use safeconduct_proto::identity::v1::GetJwksRequest;
 use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use safeconduct_proto::identity::v1::identity_service_server::IdentityServiceServer;
 use safeconduct_service::caller::Authenticator;
-use safeconduct_service::channel::{SisterChannel, with_deadline};
+use safeconduct_service::channel::{SisterChannel, unobserved, with_deadline};
 use safeconduct_service::config::{Config, ListenerConfig};
 use safeconduct_service::jwks_cache::JwksCache;
 use safeconduct_service::keyring::{JWKS_MAX_AGE, Live, LiveKeyring, Purpose};
@@ -275,7 +275,7 @@ impl Builder<'_> {
             let mut client = client.clone();
             let deadline = Deadline::within(clock.instant(), Duration::from_secs(2));
             async move {
-                let answer = client.get_jwks(with_deadline(GetJwksRequest {}, Some(deadline))).await;
+                let answer = client.get_jwks(unobserved(with_deadline(GetJwksRequest {}, Some(deadline)))).await;
                 answer.map(|answer| answer.into_inner().jwks_json).map_err(|status| from_sister(&status, "identity"))
             }
         };

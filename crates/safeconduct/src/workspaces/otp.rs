@@ -86,8 +86,8 @@ pub(crate) struct OtpDirectory(BTreeMap<WorkspaceId, Arc<OtpPolicy>>);
 impl OtpDirectory {
     /// Those of them whose messages can travel.
     pub(crate) fn new(taken: &[Taken], serves: impl Fn(&WorkspaceId) -> bool) -> Self {
-        let served = taken.iter().filter(|one| serves(&one.workspace.id));
-        Self(served.filter_map(|one| Some((one.workspace.id.clone(), Arc::clone(one.otp.as_ref()?)))).collect())
+        let offering = taken.iter().filter(|one| serves(&one.workspace.id));
+        Self(offering.filter_map(|one| Some((one.workspace.id.clone(), Arc::clone(one.otp.as_ref()?)))).collect())
     }
 }
 

@@ -1,9 +1,9 @@
 //! How a service calls a sister: over TCP, or in process through the sister's own layers. The same generated clients
 //! use either.
 //!
-//! Each call gets a client span, carries the trace context and the time that is left (see [`with_deadline`]), and ends
-//! by its deadline whatever the other side does. A failed connection is a status like any other: `UNAVAILABLE`
-//! without `ErrorInfo`, because the request may have arrived.
+//! Each call gets a client span (but see [`unobserved`]), carries the trace context and the time that is left (see
+//! [`with_deadline`]), and ends by its deadline whatever the other side does. A failed connection is a status like any
+//! other: `UNAVAILABLE` without `ErrorInfo`, because the request may have arrived.
 
 mod tcp;
 
@@ -35,6 +35,18 @@ pub fn with_deadline<T>(message: T, deadline: Option<Deadline>) -> tonic::Reques
     if let Some(deadline) = deadline {
         request.extensions_mut().insert(deadline);
     }
+    request
+}
+
+/// Marks a request that is sent again and again on nobody's behalf.
+#[derive(Clone, Copy, Debug)]
+struct Routine;
+
+/// The request without spans, on this side and the other: for what asks several times a second whether something has
+/// changed, and would fill a collector with traces of nothing.
+#[must_use]
+pub fn unobserved<T>(mut request: tonic::Request<T>) -> tonic::Request<T> {
+    request.extensions_mut().insert(Routine);
     request
 }
 
@@ -114,8 +126,14 @@ impl Service<Request<Body>> for SisterChannel {
         if let Some(value) = left.and_then(timeout_value) {
             request.headers_mut().insert("grpc-timeout", value);
         }
-        let span = client_span(request.uri().path());
-        propagate::inject(&span, request.headers_mut());
+        let span = if request.extensions_mut().remove::<Routine>().is_some() {
+            propagate::inject_unsampled(request.headers_mut());
+            Span::none()
+        } else {
+            let span = client_span(request.uri().path());
+            propagate::inject(&span, request.headers_mut());
+            span
+        };
         let answer = span.in_scope(|| self.send(request, left)).instrument(span.clone());
         Box::pin(async move {
             let mut ending = Ending { span, left: Remaining::new(left, None) };

@@ -57,6 +57,14 @@ fn a_token_holds_from_its_start_to_its_end_with_half_a_minute_of_leeway() {
 }
 
 #[test]
+fn a_token_that_does_not_say_when_it_was_made_is_no_newer_when_it_is_brought_again() {
+    let said = at(json!({"iat": null, "exp": SECOND + 60})).unwrap().said();
+    assert_eq!(said, Timestamp::from_seconds(SECOND + 60 - 3600));
+    assert_eq!(at(json!({"iat": null, "exp": SECOND + 3630})).unwrap().said(), NOW, "and not of the future");
+    assert_eq!(at(json!({})).unwrap().said(), Timestamp::from_seconds(SECOND - 10));
+}
+
+#[test]
 fn an_end_is_needed_and_lies_within_the_longest_life() {
     assert!(why(at(json!({"exp": null}))).contains("exp"));
     assert!(at(json!({"iat": SECOND - 10, "exp": SECOND + 3590})).is_ok());

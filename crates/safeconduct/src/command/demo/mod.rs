@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DemoArgs;
 use crate::exit::{Failure, Outcome};
+use crate::say::complain;
 
 pub(crate) fn run(args: &DemoArgs) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
@@ -43,11 +44,11 @@ async fn play(args: &DemoArgs) -> Outcome {
     let site = site::Site::start(args.dir.as_deref(), args.once).await?;
     let told = story::tell(&site, &mut teller).await;
     if let Err(failure) = &told {
-        eprintln!("{}", site.last_words());
+        complain!("{}", site.last_words());
         return Err(Failure::internal(failure));
     }
     if teller.failures() > 0 {
-        eprintln!("{}", site.last_words());
+        complain!("{}", site.last_words());
         return Err(Failure::refused(format!("{} steps did not come out as told", teller.failures())));
     }
     teller.title("Every step came out as told.");

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal as _;
 
+use crate::say::say;
+
 /// Prints the story and counts what did not come out as told.
 pub(crate) struct Teller {
     colours: bool,
@@ -19,37 +21,37 @@ impl Teller {
     }
 
     pub(crate) fn title(&self, text: &str) {
-        println!("\n{}", self.paint("1", text));
+        say!("\n{}", self.paint("1", text));
     }
 
     #[allow(clippy::unused_self, reason = "whoever tells the story says this, too")]
     pub(crate) fn say(&self, text: &str) {
-        println!("{text}");
+        say!("{text}");
     }
 
     /// A new step: who does what.
     pub(crate) fn step(&mut self, text: &str) {
         self.step += 1;
-        println!("\n{} {text}", self.paint("1", &format!("{}.", self.step)));
+        say!("\n{} {text}", self.paint("1", &format!("{}.", self.step)));
     }
 
     /// What is sent, or what somebody tries.
     pub(crate) fn sent(&self, text: &str) {
-        println!("   {} {text}", self.paint("2", "->"));
+        say!("   {} {text}", self.paint("2", "->"));
     }
 
     /// What came back.
     pub(crate) fn got(&self, text: &str) {
-        println!("   {} {}", self.paint("2", "<-"), text.replace('\n', "\n      "));
+        say!("   {} {}", self.paint("2", "<-"), text.replace('\n', "\n      "));
     }
 
     /// What must be so for the story to be true.
     pub(crate) fn check(&mut self, true_so_far: bool, claim: &str) {
         if true_so_far {
-            println!("   {} {claim}", self.paint("32", "ok"));
+            say!("   {} {claim}", self.paint("32", "ok"));
         } else {
             self.failures += 1;
-            println!("   {} {claim}", self.paint("31", "NOT SO:"));
+            say!("   {} {claim}", self.paint("31", "NOT SO:"));
         }
     }
 
