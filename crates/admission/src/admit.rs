@@ -45,7 +45,7 @@ impl Admission {
     async fn decide(&self, parsed: Parsed<Entry>) -> Result<Decision, Refusal> {
         let Parsed { workspace, route, operation, asked, marks, .. } = parsed;
         match asked {
-            Entry::Unrecorded(takes) => self.take(&workspace, &route, operation, takes, &marks).await,
+            Entry::Unrecorded(takes) => Box::pin(self.take(&workspace, &route, operation, takes, &marks)).await,
             Entry::Recorded(mut asked, wait) => {
                 Span::current().record("safeconduct.execution", asked.execution.as_str());
                 let page = self.ledger.page(&workspace, &route);
@@ -53,7 +53,7 @@ impl Admission {
                 if wait > Duration::ZERO
                     && let Decision::Running(record) = decision
                 {
-                    return self.join(&page, &mut asked, &marks, record, wait).await;
+                    return Box::pin(self.join(&page, &mut asked, &marks, record, wait)).await;
                 }
                 Ok(decision)
             }
@@ -94,7 +94,7 @@ impl Admission {
             let (now, answer, left, seen) = match ruled {
                 Ruled::Marked(mark) => return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) })),
                 Ruled::Denied(denial) => {
-                    if denial.by_cap && self.ledger.heal(page, &mut healing).await? {
+                    if denial.by_cap && Box::pin(self.ledger.heal(page, &mut healing)).await? {
                         view = View::blank();
                         continue;
                     }
@@ -106,17 +106,17 @@ impl Admission {
             };
             return Ok(match answer {
                 AdmitAnswer::Stuck(record) => {
-                    self.ledger.resolve(page.workspace, record.id()).await?;
+                    Box::pin(self.ledger.resolve(page.workspace, record.id())).await?;
                     view = View::blank();
                     met += 1;
                     continue;
                 }
                 AdmitAnswer::Reserved(record) => {
                     // An earlier call of this operation began it and may be at it still: it may take, this one not.
-                    if again.load(Ordering::Relaxed) && !self.ledger.is_promised(page, &record).await? {
+                    if again.load(Ordering::Relaxed) && !Box::pin(self.ledger.is_promised(page, &record)).await? {
                         return Err(too_late());
                     }
-                    return self.admit_shared(page, asked, &split, now, record, &left, seen).await;
+                    return Box::pin(self.admit_shared(page, asked, &split, now, record, &left, seen)).await;
                 }
                 AdmitAnswer::Admitted(it) => {
                     let remaining = to_all(&asked.charges, &split.places(&left, &[]));

@@ -1,10 +1,10 @@
 //! From names to records and back: tries what a decision would write, or reads what it needs, commits what it changes
 //! in one stroke with what it counts, and decides again if others were faster.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use safeconduct_admission_domain::calendar::Calendars;
 use safeconduct_admission_domain::limit::{Charge, Kind, Shape, Window};
 use safeconduct_admission_domain::mark::{Mark, MarkCheck};
@@ -58,6 +58,8 @@ pub(crate) struct Page<'a> {
     /// Of the contact; empty for what is shared.
     pub(crate) route: &'a str,
     pub(crate) slot: Slot,
+    /// The contact's list, once it was named.
+    list: OnceLock<RecordKey>,
 }
 
 /// A question to one page.
@@ -91,12 +93,14 @@ impl Ledger {
 
     /// The page of the contact whose execution ids carry `route`.
     pub(crate) fn page<'a>(&'a self, workspace: &'a WorkspaceId, route: &'a str) -> Page<'a> {
-        Page { ledger: self, workspace, route, slot: keys::contact_slot(&self.keyer, workspace, route) }
+        let slot = keys::contact_slot(&self.keyer, workspace, route);
+        Page { ledger: self, workspace, route, slot, list: OnceLock::new() }
     }
 
     /// The page of what is counted over all contacts of the workspace.
     pub(crate) fn shared<'a>(&'a self, workspace: &'a WorkspaceId) -> Page<'a> {
-        Page { ledger: self, workspace, route: "", slot: keys::shared_slot(&self.keyer, workspace) }
+        let slot = keys::shared_slot(&self.keyer, workspace);
+        Page { ledger: self, workspace, route: "", slot, list: OnceLock::new() }
     }
 }
 
@@ -291,12 +295,11 @@ impl Page<'_> {
         decision: &Decision<A>,
     ) -> impl Iterator<Item = IndexOp<RecordKey>> + 'b {
         let taken = decision.counted == Counted::Charges && !self.route.is_empty();
-        let key = keys::list(&self.ledger.keyer, &self.slot);
         let caps = asked.charges.iter().filter(move |charge| taken && charge.limit().kind() != Kind::Rate);
         caps.flat_map(move |charge| {
             let (score, member) = (ahead(counted_for(charge)), keys::counter_member(charge));
-            let add = IndexOp::Add { key: key.clone(), score, member };
-            [add, IndexOp::Expire { key: key.clone(), at: ahead(LIST_KEPT_FOR) }]
+            let add = IndexOp::Add { key: self.list().clone(), score, member };
+            [add, IndexOp::Expire { key: self.list().clone(), at: ahead(LIST_KEPT_FOR) }]
         })
     }
 
@@ -307,19 +310,23 @@ impl Page<'_> {
         match listed {
             Listed::Begun(id) => {
                 let below = When::Now(0_i64.saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX)));
-                let key = keys::list(keyer, slot);
+                let key = self.list();
                 vec![
                     IndexOp::Trim { key: key.clone(), below },
                     add(key.clone(), When::Now(0), id),
-                    IndexOp::Expire { key, at: ahead(LIST_KEPT_FOR) },
+                    IndexOp::Expire { key: key.clone(), at: ahead(LIST_KEPT_FOR) },
                 ]
             }
-            Listed::Undone(id) => vec![IndexOp::Remove { key: keys::list(keyer, slot), member: member(id) }],
+            Listed::Undone(id) => vec![IndexOp::Remove { key: self.list().clone(), member: member(id) }],
             Listed::Reserving(id, length) => vec![add(keys::reserving(keyer, slot), ahead(*length), id)],
             Listed::Resolved(id) => vec![IndexOp::Remove { key: keys::reserving(keyer, slot), member: member(id) }],
             Listed::Holding(id, length) => vec![add(keys::holds(keyer, slot), ahead(*length), id)],
             Listed::Closed(id) => vec![IndexOp::Remove { key: keys::holds(keyer, slot), member: member(id) }],
         }
+    }
+
+    fn list(&self) -> &RecordKey {
+        self.list.get_or_init(|| keys::list(&self.ledger.keyer, &self.slot))
     }
 
     pub(crate) fn key(&self, name: &Name) -> RecordKey {
@@ -390,19 +397,24 @@ fn ends(expires: Option<Timestamp>) -> Ends {
 /// made of what is written over what: another decision under the same operation (a key that was linked, then freed,
 /// then is admitted with) is another step. That an operation is applied once is for the records themselves to know.
 fn write_id(operation: OperationId, writes: &[Write]) -> OperationId {
-    let mut context = Context::new(&SHA256);
-    context.update(operation.as_bytes());
+    let values = writes.iter().map(|write| match &write.write {
+        Put::Put { value, .. } => 24 + value.len(),
+        Put::Delete | Put::Keep => 16,
+    });
+    // Put together first: a call of the library costs more than the bytes.
+    let mut text = Vec::with_capacity(16 + values.sum::<usize>());
+    text.extend(operation.as_bytes());
     for write in writes {
         match write.expected {
-            Expected::Absent => context.update(&[0]),
-            Expected::At(revision) => context.update(revision.as_bytes()),
+            Expected::Absent => text.push(0),
+            Expected::At(revision) => text.extend(revision.as_bytes()),
         }
         if let Put::Put { value, .. } = &write.write {
-            context.update(&(value.len() as u64).to_be_bytes());
-            context.update(value);
+            text.extend((value.len() as u64).to_be_bytes());
+            text.extend_from_slice(value);
         }
     }
-    operation_of(context)
+    operation_of(&digest(&SHA256, &text))
 }
 
 /// The operation that these parts stand for; the first says what kind it is, all but the last have a fixed length then.
@@ -411,12 +423,12 @@ pub(crate) fn named(parts: &[&[u8]]) -> OperationId {
     for part in parts {
         context.update(part);
     }
-    operation_of(context)
+    operation_of(&context.finish())
 }
 
-fn operation_of(context: Context) -> OperationId {
+fn operation_of(digest: &Digest) -> OperationId {
     let mut id = [0; 16];
-    for (to, from) in id.iter_mut().zip(context.finish().as_ref()) {
+    for (to, from) in id.iter_mut().zip(digest.as_ref()) {
         *to = *from;
     }
     OperationId::from_bytes(id)

@@ -23,10 +23,10 @@
 pub mod assertion;
 pub mod attribute;
 pub mod contact;
-pub mod record;
 pub mod key_schedule;
-pub mod session;
+pub mod record;
 pub mod secrets;
+pub mod session;
 mod strict_json;
 pub mod token;
 pub mod user_hash;

@@ -73,6 +73,11 @@ impl Resolved {
 }
 
 impl Secrets {
+    /// Whether the secret or key of this mark is accepted.
+    pub fn accepts(&self, mark: &str) -> bool {
+        self.hashes.accepts(mark) || self.tokens.accepts(mark)
+    }
+
     /// Looks for the workspace's secrets, and prepares them.
     pub fn load(policy: &IdentityPolicy, resolve: impl Fn(&str) -> Option<Secret>) -> (Self, Vec<SecretProblem>) {
         Self::prepare(policy, &Resolved::look(policy, resolve))

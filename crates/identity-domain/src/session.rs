@@ -18,6 +18,9 @@ pub struct Session {
     ends: Timestamp,
     epoch: u32,
     bound: Option<ContactId>,
+    /// The mark of the key that last proved the contact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proven_by: Option<String>,
     /// Revoked: nothing is bound to it or issued in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     revoked: bool,
@@ -67,6 +70,7 @@ impl Session {
             ends: now.after(lifetime),
             epoch: FIRST_EPOCH,
             bound: None,
+            proven_by: None,
             revoked: false,
             proofs: Vec::new(),
             verifications: Vec::new(),
@@ -98,6 +102,17 @@ impl Session {
                 Ok(Bound::Upgraded(Self { epoch: self.epoch.saturating_add(1), bound: Some(contact.clone()), ..self }))
             }
         }
+    }
+
+    /// Notes which key proved the contact, so that nothing is issued once that key is withdrawn.
+    #[must_use]
+    pub fn by(self, mark: &str) -> Self {
+        Self { proven_by: Some(mark.to_owned()), ..self }
+    }
+
+    /// The mark of the key that last proved the contact; none for who was proven by no key.
+    pub fn proven_by(&self) -> Option<&str> {
+        self.proven_by.as_deref()
     }
 
     /// Refuses a session that has ended or was revoked.

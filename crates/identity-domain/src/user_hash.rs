@@ -21,6 +21,15 @@ pub fn compute(secret: &Secret, value: &str) -> String {
     hex::encode(hmac::sign(&key, value.as_bytes()))
 }
 
+/// What is signed with a secret to tell it by: no hash of an identity, which has no control characters.
+pub(crate) const MARKED: &[u8] = b"\0safeconduct/mark-of-a-key/v1";
+
+/// A key by its bytes, of which the mark tells nothing: one that takes another's place under the same id has another
+/// mark, and one that gets another id keeps its own.
+pub(crate) fn mark_of(digest: &[u8]) -> String {
+    hex::encode(digest.get(..16).unwrap_or(digest))
+}
+
 /// The accepted secrets of use `user_hash` of one workspace, prepared.
 #[derive(Clone, Default)]
 pub struct UserHashSecrets(Vec<Prepared>);
@@ -29,6 +38,7 @@ pub struct UserHashSecrets(Vec<Prepared>);
 struct Prepared {
     id: String,
     primary: bool,
+    mark: String,
     key: hmac::Key,
 }
 
@@ -44,7 +54,18 @@ pub struct Matched<'a> {
 impl UserHashSecrets {
     pub(crate) fn add(&mut self, entry: &SecretRef, primary: bool, secret: &Secret) {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        self.0.push(Prepared { id: entry.id.clone(), primary, key });
+        let mark = mark_of(hmac::sign(&key, MARKED).as_ref());
+        self.0.push(Prepared { id: entry.id.clone(), primary, mark, key });
+    }
+
+    /// What tells the secret of this id from every other.
+    pub fn mark(&self, id: &str) -> Option<&str> {
+        self.0.iter().find(|one| one.id == id).map(|one| one.mark.as_str())
+    }
+
+    /// Whether the secret of this mark is among them.
+    pub fn accepts(&self, mark: &str) -> bool {
+        self.0.iter().any(|one| one.mark == mark)
     }
 
     /// Whether no secret is accepted: nothing can be verified, and that is an operator's matter.

@@ -29,10 +29,11 @@ impl Identity {
         self.heed(&workspace, Some(&contact))?;
         let (session, found) = if let Some(id) = session {
             let found = self.unblocked(&workspace, &contact).await?;
-            (self.bound(&workspace, &id, &contact, now).await?, found)
+            (self.bound(&workspace, &id, &contact, &proof, now).await?, found)
         } else {
             let lifetime = self.settings.session_lifetime;
-            let new = Session::start_bound(self.sessions.mint(), workspace.clone(), contact.clone(), now, lifetime);
+            let new = Session::start_bound(self.sessions.mint(), workspace.clone(), contact.clone(), now, lifetime)
+                .by(&proof.proof_mark);
             let (found, ()) = tokio::try_join!(self.unblocked(&workspace, &contact), self.sessions.create(&new))?;
             (new, found)
         };
@@ -63,9 +64,10 @@ impl Identity {
         workspace: &WorkspaceId,
         id: &SessionId,
         contact: &ContactId,
+        proof: &Proof,
         now: Timestamp,
     ) -> Result<Session, Refusal> {
-        let session = self.sessions.bind(workspace, id, contact, now).await?;
+        let session = self.sessions.bind(workspace, id, contact, &proof.proof_mark, now).await?;
         if session.epoch() > FIRST_EPOCH {
             let visitor = self.contacts.visitor(session.workspace(), session.id());
             self.end_earlier(&session, visitor, now).await?;

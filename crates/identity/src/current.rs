@@ -26,6 +26,9 @@ impl Identity {
         self.answer(&held.marks().into_iter().filter(closes).collect::<Vec<_>>())?;
         let session = self.sessions.read(held.workspace(), held.session()).await?.ok_or_else(ended)?;
         session.is_open(now)?;
+        if let Some(mark) = session.proven_by() {
+            self.still_accepts(held.workspace(), mark).await?;
+        }
         let record = self.people.read(held.workspace(), &contact.id).await?;
         if let Some(record) = &record {
             record.admits_session(held.session_start())?;

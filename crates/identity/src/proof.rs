@@ -21,6 +21,8 @@ pub(crate) struct Proof {
     pub(crate) method: Method,
     /// The key that proved it.
     pub(crate) proof_id: String,
+    /// What tells that key from every other.
+    pub(crate) proof_mark: String,
     /// When.
     pub(crate) proof_time: Timestamp,
     /// Until when the proof itself says that it holds; a user hash never ends.

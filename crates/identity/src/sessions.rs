@@ -36,15 +36,22 @@ impl Sessions {
         self.vault.read(&self.place(workspace, id)).await
     }
 
-    /// Binds the session to a proven contact, exactly once however many try.
+    /// Binds the session to a contact that was proven by the key of this mark, exactly once however many try.
     pub(crate) async fn bind(
         &self,
         workspace: &WorkspaceId,
         id: &SessionId,
         contact: &ContactId,
+        mark: &str,
         now: Timestamp,
     ) -> Result<Session, Refusal> {
-        self.change(workspace, id, |session| session.bind(contact, now)).await
+        let bind = |session: Session| {
+            Ok(match session.bind(contact, now)? {
+                Bound::Unchanged(session) if session.proven_by() == Some(mark) => Bound::Unchanged(session),
+                Bound::Unchanged(session) | Bound::Upgraded(session) => Bound::Upgraded(session.by(mark)),
+            })
+        };
+        self.change(workspace, id, bind).await
     }
 
     /// Changes a session that is there. What is unchanged is not stored again.

@@ -391,6 +391,27 @@ async fn secrets_rotate_without_an_outage() {
 }
 
 #[tokio::test]
+async fn nothing_is_renewed_on_a_proof_whose_secret_was_withdrawn() {
+    let suite = Suite::start().await;
+    *suite.directory.0.lock().unwrap() = vec![("acme", policy(TWO))];
+    let session = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let leaked = suite.verify("messenger", within(&session, hashed("u1", SPARE))).await.unwrap().assertion;
+    let good = suite.verify("messenger", hashed("u1", SECRET)).await.unwrap().assertion;
+    let renew = async |assertion: &str| {
+        let request = pb::RenewAssertionRequest { assertion: assertion.to_owned() };
+        suite.renew_assertion("messenger", request).await
+    };
+    renew(&leaked).await.unwrap();
+    // Another secret has its id now, and the good one another id.
+    *suite.directory.0.lock().unwrap() = vec![("acme", policy(ONE))];
+    assert_eq!(reason(renew(&leaked).await), Reason::AssertionStale);
+    renew(&good).await.unwrap();
+    // A new proof in the same session heals it.
+    let again = suite.verify("messenger", within(&leaked, hashed("u1", SECRET))).await.unwrap().assertion;
+    renew(&again).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_session_never_changes_hands() {
     let suite = Suite::start().await;
     let session = suite.begin("messenger", visitor()).await.unwrap().assertion;

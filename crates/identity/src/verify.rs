@@ -1,6 +1,7 @@
 //! `VerifyIdentity`: a user proves who they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use safeconduct_identity_domain::contact::{Identity as Claimed, Method};
 use safeconduct_identity_domain::token::{JwksSpec, KeySet, LEEWAY, Token};
@@ -38,8 +39,7 @@ impl Identity {
             Some(assertion) => Some(self.own_session(caller, &asked.workspace, assertion, now)?),
             None => None,
         };
-        let recall = |accepted: &Accepted| self.evidence.recall(&asked.workspace, accepted.ids());
-        let accepted = self.accepted.of(&asked.workspace, &*self.ports.workspaces, recall)?;
+        let accepted = self.accepted_by(&asked.workspace)?;
         let (kind, proven) = match &asked.proof {
             wire::Proof::UserHash { claimed, hash } => (Kind::UserHash, prove_hash(&accepted, claimed, hash, now)),
             wire::Proof::Token(token) => (Kind::Token, self.prove_token(&asked.workspace, &accepted, token, now).await),
@@ -70,6 +70,27 @@ impl Identity {
         self.evidence.count(&asked.workspace, kind, Verdict::Verified);
         self.evidence.used(&asked.workspace, &proof.proof_id, now);
         self.accept(asked.workspace, session, proof, presenters, now).await
+    }
+
+    /// What verifies proofs in the workspace now.
+    pub(crate) fn accepted_by(&self, workspace: &WorkspaceId) -> Result<Arc<Accepted>, Refusal> {
+        let recall = |accepted: &Accepted| self.evidence.recall(workspace, accepted.ids());
+        self.accepted.of(workspace, &*self.ports.workspaces, recall)
+    }
+
+    /// Refuses what rests on a proof by a key that was withdrawn since: who had the key may have made that proof.
+    pub(crate) async fn still_accepts(&self, workspace: &WorkspaceId, mark: &str) -> Result<(), Refusal> {
+        let accepted = self.accepted_by(workspace)?;
+        if accepted.secrets.accepts(mark) {
+            return Ok(());
+        }
+        if let Some(spec) = accepted.policy.tokens().jwks()
+            && self.remotes.keys(workspace, spec, None).await?.accepts(mark)
+        {
+            return Ok(());
+        }
+        let what = "the key that proved the contact is no longer accepted; prove who the contact is again";
+        Err(Refusal::new(Reason::AssertionStale, what).with_metadata("changed", "key"))
     }
 
     /// The session that the caller holds an assertion of. An assertion from before an upgrade will do: a caller whose
@@ -129,6 +150,7 @@ impl Identity {
             provenance: Provenance::SignedToken,
             method: Method::Token,
             proof_id: signed.key().id().to_owned(),
+            proof_mark: signed.key().mark().to_owned(),
             proof_time: proven.said(),
             // As long as the token itself would be accepted.
             expires: Some(proven.expires().after(LEEWAY)),
@@ -162,6 +184,7 @@ fn prove_hash(accepted: &Accepted, claimed: &Claimed, hash: &SecretText, now: Ti
         provenance: Provenance::SignedHash,
         method: Method::UserHash,
         proof_id: matched.secret.to_owned(),
+        proof_mark: secrets.mark(matched.secret).unwrap_or_default().to_owned(),
         proof_time: now,
         expires: None,
     })

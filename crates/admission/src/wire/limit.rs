@@ -1,5 +1,6 @@
 //! Limits and charges, from protobuf.
 
+use std::fmt::Arguments;
 use std::sync::Arc;
 
 use safeconduct_admission_domain::Digest;
@@ -27,14 +28,14 @@ pub(crate) fn parse_charges(
     }
     let mut charges = Vec::with_capacity(from.len());
     for (place, charge) in from.into_iter().enumerate() {
-        let at = format!("charges[{place}]");
-        let limit = parse_limit(fields, &format!("{at}.limit"), charge.limit, per_contact);
-        let unit = told(fields, &at, Unit::parse(&charge.unit));
+        let limit = parse_limit_at(fields, format_args!("charges[{place}].limit"), charge.limit, per_contact);
+        let unit = told(fields, format_args!("charges[{place}]"), Unit::parse(&charge.unit));
         if let (Some(limit), Some(unit)) = (limit, unit) {
-            charges.extend(all_told(fields, &at, Charge::parse(limit, charge.amount, unit)));
+            let charge = Charge::parse(limit, charge.amount, unit);
+            charges.extend(all_told(fields, format_args!("charges[{place}]"), charge));
         }
     }
-    let charges = all_told(fields, "", Charges::parse(charges))?;
+    let charges = all_told(fields, format_args!(""), Charges::parse(charges))?;
     Some(charges.into_vec().into_iter().map(Arc::new).collect())
 }
 
@@ -45,7 +46,17 @@ pub(crate) fn parse_limit(
     from: Option<proto::LimitSpec>,
     contact: bool,
 ) -> Option<Limit> {
-    let from = fields.required(at, from)?;
+    parse_limit_at(fields, format_args!("{at}"), from, contact)
+}
+
+/// As [`parse_limit`]. Where it is becomes a text only if something is wrong: this runs for every charge.
+fn parse_limit_at(
+    fields: &mut Fields,
+    at: Arguments<'_>,
+    from: Option<proto::LimitSpec>,
+    contact: bool,
+) -> Option<Limit> {
+    let from = required(fields, at, from)?;
     let name = told(fields, at, LimitName::parse(&from.name));
     let scope = parse_scope(fields, at, from.scope, &from.family);
     if from.per_contact && !contact {
@@ -57,45 +68,47 @@ pub(crate) fn parse_limit(
         let digest = Digest::parse(&from.dimensions_digest);
         digest.map_err(|error| fields.wrong(&format!("{at}.dimensions_digest"), error.to_string())).ok().map(Some)
     };
-    let kind = match fields.known::<common::LimitKind>(&format!("{at}.kind"), from.kind) {
+    let kind = match known::<common::LimitKind>(fields, format_args!("{at}.kind"), from.kind) {
         Some(common::LimitKind::Rate) => Some(Kind::Rate),
         Some(common::LimitKind::Count) => Some(Kind::Count),
         Some(common::LimitKind::Sum) => Some(Kind::Sum),
         Some(common::LimitKind::Unspecified) | None => None,
     };
-    let shape = fields.required(&format!("{at}.shape"), from.shape);
+    let shape = required(fields, format_args!("{at}.shape"), from.shape);
     let shape = shape.zip(kind).and_then(|(shape, kind)| parse_shape(fields, at, kind, shape));
     let (per_contact, shape) = (from.per_contact, shape?);
     Some(Limit { name: name?, scope: scope?, per_contact, dimensions: dimensions?, shape })
 }
 
-fn parse_scope(fields: &mut Fields, at: &str, scope: i32, family: &str) -> Option<Scope> {
-    let field = format!("{at}.family");
-    match fields.known::<proto::LimitScope>(&format!("{at}.scope"), scope)? {
-        proto::LimitScope::Family => fields.parse::<ConnectorName>(&field, family).map(Scope::Family),
+fn parse_scope(fields: &mut Fields, at: Arguments<'_>, scope: i32, family: &str) -> Option<Scope> {
+    match known::<proto::LimitScope>(fields, format_args!("{at}.scope"), scope)? {
+        proto::LimitScope::Family => {
+            let name = family.parse().ok();
+            name.or_else(|| fields.parse::<ConnectorName>(&format!("{at}.family"), family)).map(Scope::Family)
+        }
         proto::LimitScope::Workspace if family.is_empty() => Some(Scope::Workspace),
         proto::LimitScope::Workspace => {
-            fields.wrong(&field, "must be empty with scope WORKSPACE");
+            fields.wrong(&format!("{at}.family"), "must be empty with scope WORKSPACE");
             None
         }
         proto::LimitScope::Unspecified => None,
     }
 }
 
-fn parse_shape(fields: &mut Fields, at: &str, kind: Kind, from: proto::limit_spec::Shape) -> Option<Shape> {
+fn parse_shape(fields: &mut Fields, at: Arguments<'_>, kind: Kind, from: proto::limit_spec::Shape) -> Option<Shape> {
     use proto::limit_spec::Shape as Wire;
     match (kind, from) {
         (Kind::Rate, Wire::Rate(rate)) => {
-            let at = format!("{at}.rate");
             let period = rate.period.as_ref().and_then(duration);
             let Some(period) = period.and_then(|period| i64::try_from(period.as_micros()).ok()) else {
-                fields.wrong(&format!("{at}.period"), "must be between 1 ms and 31 days");
+                fields.wrong(&format!("{at}.rate.period"), "must be between 1 ms and 31 days");
                 return None;
             };
-            all_told(fields, &at, Rate::parse(rate.permits, period, rate.burst)).map(Shape::Rate)
+            let parsed = Rate::parse(rate.permits, period, rate.burst);
+            all_told(fields, format_args!("{at}.rate"), parsed).map(Shape::Rate)
         }
-        (Kind::Count, Wire::Cap(cap)) => parse_cap(fields, &format!("{at}.cap"), CapKind::Count, cap),
-        (Kind::Sum, Wire::Cap(cap)) => parse_cap(fields, &format!("{at}.cap"), CapKind::Sum, cap),
+        (Kind::Count, Wire::Cap(cap)) => parse_cap(fields, format_args!("{at}.cap"), CapKind::Count, cap),
+        (Kind::Sum, Wire::Cap(cap)) => parse_cap(fields, format_args!("{at}.cap"), CapKind::Sum, cap),
         (Kind::Rate, Wire::Cap(_)) | (Kind::Count | Kind::Sum, Wire::Rate(_)) => {
             fields.wrong(&format!("{at}.shape"), "must be `rate` for RATE, and `cap` for COUNT and SUM");
             None
@@ -103,15 +116,15 @@ fn parse_shape(fields: &mut Fields, at: &str, kind: Kind, from: proto::limit_spe
     }
 }
 
-fn parse_cap(fields: &mut Fields, at: &str, kind: CapKind, from: proto::Cap) -> Option<Shape> {
-    let window = match fields.required(&format!("{at}.window"), from.window) {
+fn parse_cap(fields: &mut Fields, at: Arguments<'_>, kind: CapKind, from: proto::Cap) -> Option<Shape> {
+    let window = match required(fields, format_args!("{at}.window"), from.window) {
         Some(proto::cap::Window::Rolling(length)) => {
             let length = duration(&length).and_then(|length| i64::try_from(length.as_millis()).ok());
             told(fields, at, Window::rolling(length.unwrap_or_default()))
         }
         Some(proto::cap::Window::Calendar(calendar)) => {
-            let at = format!("{at}.calendar");
-            let unit = match fields.known::<proto::CalendarUnit>(&format!("{at}.unit"), calendar.unit) {
+            let unit = format_args!("{at}.calendar.unit");
+            let unit = match known::<proto::CalendarUnit>(fields, unit, calendar.unit) {
                 Some(proto::CalendarUnit::Hour) => Some(CalendarUnit::Hour),
                 Some(proto::CalendarUnit::Day) => Some(CalendarUnit::Day),
                 Some(proto::CalendarUnit::Week) => Some(CalendarUnit::Week),
@@ -119,26 +132,38 @@ fn parse_cap(fields: &mut Fields, at: &str, kind: CapKind, from: proto::Cap) -> 
                 Some(proto::CalendarUnit::Year) => Some(CalendarUnit::Year),
                 Some(proto::CalendarUnit::Unspecified) | None => None,
             };
-            unit.and_then(|unit| told(fields, &at, Window::calendar(unit, &calendar.time_zone)))
+            unit.and_then(|unit| {
+                told(fields, format_args!("{at}.calendar"), Window::calendar(unit, &calendar.time_zone))
+            })
         }
         None => None,
     };
     let mut maxima = Vec::with_capacity(from.maxima.len());
     for (place, one) in from.maxima.iter().enumerate() {
-        let unit = told(fields, &format!("{at}.maxima[{place}]"), Unit::parse(&one.unit))?;
+        let unit = told(fields, format_args!("{at}.maxima[{place}]"), Unit::parse(&one.unit))?;
         maxima.push((unit, one.max));
     }
     all_told(fields, at, Cap::parse(kind, window?, maxima)).map(Shape::Cap)
 }
 
-fn told<T>(fields: &mut Fields, at: &str, parsed: Result<T, LimitError>) -> Option<T> {
+fn required<T>(fields: &mut Fields, at: Arguments<'_>, value: Option<T>) -> Option<T> {
+    value.or_else(|| fields.required(&at.to_string(), None))
+}
+
+fn known<T: TryFrom<i32> + Default + PartialEq>(fields: &mut Fields, at: Arguments<'_>, value: i32) -> Option<T> {
+    let known = T::try_from(value).ok().filter(|value| *value != T::default());
+    known.or_else(|| fields.known(&at.to_string(), value))
+}
+
+fn told<T>(fields: &mut Fields, at: Arguments<'_>, parsed: Result<T, LimitError>) -> Option<T> {
     all_told(fields, at, parsed.map_err(|error| vec![error]))
 }
 
-fn all_told<T>(fields: &mut Fields, at: &str, parsed: Result<T, Vec<LimitError>>) -> Option<T> {
+fn all_told<T>(fields: &mut Fields, at: Arguments<'_>, parsed: Result<T, Vec<LimitError>>) -> Option<T> {
     match parsed {
         Ok(parsed) => Some(parsed),
         Err(errors) => {
+            let at = at.to_string();
             for error in errors {
                 let field = if at.is_empty() { error.field } else { format!("{at}.{}", error.field) };
                 fields.wrong(&field, error.problem);

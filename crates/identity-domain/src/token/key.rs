@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PSS_2048_8192_SHA256,
 };
+use aws_lc_rs::{digest, hmac};
 use safeconduct_types::Secret;
 
 use super::{Algorithm, Token, der, weak};
+use crate::user_hash::{MARKED, mark_of};
 
 /// Why a key is not accepted. Operators read this; it names no bytes of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +23,7 @@ pub struct KeyProblem(pub(super) &'static str);
 pub struct TokenKey {
     id: String,
     alg: Algorithm,
+    mark: String,
     material: Material,
 }
 
@@ -64,8 +66,9 @@ impl TokenKey {
         if secret.expose().windows(10).any(|part| part == b"PUBLIC KEY" || part == b"CERTIFICAT") {
             return Err(KeyProblem("it is a public key or certificate, not a secret; list it under `tokens.keys`"));
         }
-        let material = Material::Shared(Box::new(hmac::Key::new(hash, secret.expose())));
-        Ok(Self { id: id.to_owned(), alg, material })
+        let key = hmac::Key::new(hash, secret.expose());
+        let mark = mark_of(hmac::sign(&key, MARKED).as_ref());
+        Ok(Self { id: id.to_owned(), alg, mark, material: Material::Shared(Box::new(key)) })
     }
 
     /// A public key in PEM.
@@ -74,12 +77,18 @@ impl TokenKey {
     }
 
     pub(super) fn public(id: &str, alg: Algorithm, key: &Public) -> Result<Self, KeyProblem> {
-        Ok(Self { id: id.to_owned(), alg, material: Material::Public(key.prepare(alg)?) })
+        let mark = mark_of(digest::digest(&digest::SHA256, key.bytes()).as_ref());
+        Ok(Self { id: id.to_owned(), alg, mark, material: Material::Public(key.prepare(alg)?) })
     }
 
     /// Names it in logs and evidence, and in the tokens that name their key.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What tells it from every other key, whatever their ids.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// The one algorithm that it verifies.
@@ -102,6 +111,14 @@ impl TokenKey {
 }
 
 impl Public {
+    /// Different for different keys of one algorithm.
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Rsa { n, .. } => n,
+            Self::P256(point) | Self::P384(point) | Self::Ed25519(point) => point,
+        }
+    }
+
     /// Checks the key and makes it ready to verify with.
     fn prepare(&self, alg: Algorithm) -> Result<ParsedPublicKey, KeyProblem> {
         const OFF_CURVE: KeyProblem = KeyProblem("its point is not on the curve");

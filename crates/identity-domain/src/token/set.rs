@@ -97,6 +97,11 @@ impl KeySet {
         self.keys.iter()
     }
 
+    /// Whether the key of this mark is among them.
+    pub fn accepts(&self, mark: &str) -> bool {
+        self.keys.iter().any(|key| key.mark() == mark)
+    }
+
     /// Whether it has a key of this id.
     pub fn contains(&self, id: &str) -> bool {
         self.keys.iter().any(|key| key.id() == id)

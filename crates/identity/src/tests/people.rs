@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 macro_rules! calls {
     ($($call:ident($request:ident) -> $response:ident;)*) => {
         impl Suite {
-            $(async fn $call(&self, caller: &str, message: pb::$request) -> Result<pb::$response, Refusal> {
+            $(pub(super) async fn $call(&self, caller: &str, message: pb::$request) -> Result<pb::$response, Refusal> {
                 self.heard();
                 plain(self.grpc.$call(self.request(caller, message)).await)
             })*
@@ -88,12 +88,20 @@ impl Suite {
             provenance: Provenance::SignedToken,
             method: Method::Token,
             proof_id: "k1".to_owned(),
+            proof_mark: self.mark(),
             proof_time: said,
             expires: None,
         };
         self.heard();
         let presenters = vec!["messenger".parse().unwrap()];
         self.identity.accept("acme".parse().unwrap(), None, proof, presenters, self.clock.now()).await.unwrap()
+    }
+
+    /// Of a secret that the workspace accepts.
+    fn mark(&self) -> String {
+        let accepted = self.identity.accepted_by(&"acme".parse().unwrap()).unwrap();
+        let secret = &accepted.policy.secrets()[0].id;
+        accepted.secrets.hashes.mark(secret).unwrap().to_owned()
     }
 
     async fn known(&self, id: &str) -> ContactRecord {
@@ -271,6 +279,7 @@ async fn an_assertion_that_was_renewed_while_a_token_took_its_time_is_stale_too(
         provenance: Provenance::SignedToken,
         method: Method::Token,
         proof_id: "k1".to_owned(),
+        proof_mark: suite.mark(),
         proof_time: came,
         expires: None,
     };
