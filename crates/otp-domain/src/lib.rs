@@ -24,7 +24,7 @@ pub mod address;
 pub mod budget;
 pub mod challenge;
 pub mod code;
+pub mod delivery;
 pub mod message;
 pub mod policy;
-pub mod delivery;
 pub mod queue;

@@ -244,8 +244,7 @@ impl Directory {
             .iter()
             .filter_map(|one| Some((one.workspace.id.clone(), Arc::clone(one.identity.as_ref()?))))
             .collect();
-        let attributes =
-            taken.iter().map(|one| (one.workspace.id.clone(), Arc::clone(&one.attributes))).collect();
+        let attributes = taken.iter().map(|one| (one.workspace.id.clone(), Arc::clone(&one.attributes))).collect();
         Self { attributes, policies, secrets }
     }
 }

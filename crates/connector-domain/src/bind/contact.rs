@@ -131,7 +131,9 @@ pub(super) fn kind_required(kinds: &BTreeSet<ContactKind>) -> Refusal {
     let known_by = |provenance: Provenance| match provenance {
         Provenance::SignedToken | Provenance::SignedHash => kinds.contains(&ContactKind::User),
         Provenance::OtpEmail | Provenance::OtpSms => kinds.contains(&ContactKind::Lead),
-        Provenance::Agent | Provenance::Caller | Provenance::Constant | Provenance::Client | Provenance::Server => false,
+        Provenance::Agent | Provenance::Caller | Provenance::Constant | Provenance::Client | Provenance::Server => {
+            false
+        }
     };
     let methods = methods(Provenance::ALL.into_iter().filter(|one| known_by(*one)).collect());
     let detail = format!("nobody knows yet who this contact is; verify them by {}", methods.join(" or "));

@@ -179,10 +179,7 @@ fn a_contact_of_another_kind_is_not_served_and_told_which_proof_would_change_tha
             ..testing::input(Source::ContactAttribute("account_id".parse().unwrap()))
         },
     );
-    let email = Input {
-        accept: [Provenance::OtpEmail].into_iter().collect(),
-        ..testing::input(Source::ProvenEmail)
-    };
+    let email = Input { accept: [Provenance::OtpEmail].into_iter().collect(), ..testing::input(Source::ProvenEmail) };
     connector.audience.kinds = BTreeSet::from([ContactKind::User]);
     for kind in [ContactKind::Visitor, ContactKind::Lead] {
         assert_eq!(refused(&connector, kind, &[]), needed("account_id", "JWT,USER_HASH"));

@@ -105,7 +105,11 @@ fn purpose(r: &mut Reader, node: &Node) -> Option<String> {
     if rest && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase()) {
         return Some(text.to_owned());
     }
-    r.report(Code::BadValue, &node.place, "`purpose` is one of the workspace's `otp.purposes`, such as `look-up-order`");
+    r.report(
+        Code::BadValue,
+        &node.place,
+        "`purpose` is one of the workspace's `otp.purposes`, such as `look-up-order`",
+    );
     None
 }
 

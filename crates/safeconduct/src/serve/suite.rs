@@ -296,7 +296,8 @@ impl Builder<'_> {
     ) -> Result<Live<SigningSet>, Failure> {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         let sealed = (keys.records.clone(), file.clone());
-        let stored = StoredSigning::new(Arc::clone(records), &keys.store, sealed, StoredSigning::turns(period), clock, random);
+        let stored =
+            StoredSigning::new(Arc::clone(records), &keys.store, sealed, StoredSigning::turns(period), clock, random);
         let first = stored
             .take()
             .await
