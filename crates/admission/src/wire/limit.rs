@@ -172,3 +172,70 @@ fn all_told<T>(fields: &mut Fields, at: Arguments<'_>, parsed: Result<T, Vec<Lim
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_proto::admission::v1::limit_spec::Shape as Wire;
+
+    use super::*;
+
+    fn spec(kind: common::LimitKind, shape: Wire) -> proto::LimitSpec {
+        proto::LimitSpec {
+            name: "n".to_owned(),
+            kind: kind.into(),
+            scope: proto::LimitScope::Workspace.into(),
+            shape: Some(shape),
+            ..proto::LimitSpec::default()
+        }
+    }
+
+    fn calendar(unit: proto::CalendarUnit, time_zone: &str) -> proto::cap::Window {
+        let time_zone = time_zone.to_owned();
+        proto::cap::Window::Calendar(proto::CalendarWindow { unit: unit.into(), time_zone })
+    }
+
+    fn cap(window: impl Into<Option<proto::cap::Window>>, unit: &str) -> proto::LimitSpec {
+        let maxima = vec![proto::UnitMax { unit: unit.to_owned(), max: 1 }];
+        spec(common::LimitKind::Sum, Wire::Cap(proto::Cap { window: window.into(), maxima }))
+    }
+
+    fn wrong(limit: Option<proto::LimitSpec>) -> Vec<String> {
+        let mut fields = Fields::new();
+        let charge = proto::Charge { limit, ..proto::Charge::default() };
+        // What it answers does not matter: `finish` refuses.
+        let _ = parse_charges(&mut fields, vec![charge], false);
+        fields.finish().unwrap_err().violations().iter().map(|one| one.field.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_charge_is_told_by_its_place() {
+        use common::LimitKind::{Rate, Unspecified};
+        use proto::CalendarUnit::Day;
+        let rate = |permits, period| spec(Rate, Wire::Rate(proto::Rate { permits, period, burst: 0 }));
+        let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        let good = rate(1, second);
+        let family = |family: &str| {
+            let (scope, family) = (proto::LimitScope::Family.into(), family.to_owned());
+            Some(proto::LimitSpec { scope, family, ..good.clone() })
+        };
+        for (limit, field) in [
+            (None, "charges[0].limit"),
+            (Some(proto::LimitSpec { name: String::new(), ..good.clone() }), "charges[0].limit.name"),
+            (Some(proto::LimitSpec { kind: Unspecified.into(), ..good.clone() }), "charges[0].limit.kind"),
+            (Some(proto::LimitSpec { shape: None, ..good.clone() }), "charges[0].limit.shape"),
+            (Some(proto::LimitSpec { scope: 99, ..good.clone() }), "charges[0].limit.scope"),
+            (Some(proto::LimitSpec { family: "f".to_owned(), ..good.clone() }), "charges[0].limit.family"),
+            (family(""), "charges[0].limit.family"),
+            (family("Not/One"), "charges[0].limit.family"),
+            (Some(rate(0, second)), "charges[0].limit.rate.permits"),
+            (Some(rate(1, None)), "charges[0].limit.rate.period"),
+            (Some(cap(None, "EUR")), "charges[0].limit.cap.window"),
+            (Some(cap(calendar(proto::CalendarUnit::Unspecified, "UTC"), "EUR")), "charges[0].limit.cap.calendar.unit"),
+            (Some(cap(calendar(Day, "No/Where"), "EUR")), "charges[0].limit.cap.calendar.time_zone"),
+            (Some(cap(calendar(Day, "UTC"), "E U R")), "charges[0].limit.cap.maxima[0].unit"),
+            (Some(cap(calendar(Day, "UTC"), "EUR")), "charges[0].unit"),
+        ] {
+            assert_eq!(wrong(limit), [field]);
+        }
+    }
+}
