@@ -28,6 +28,7 @@ const HOLDS_AFTER: Duration = Duration::from_secs(1);
 const WITHDRAWN_AFTER: Duration = Duration::from_secs(5 + 2);
 
 const CLIENTS: usize = 4;
+/// Between two calls of a client: load enough to meet every moment of a rotation, and not all of the machine.
 const PAUSE: Duration = Duration::from_millis(15);
 
 /// People who are verified and look at their orders, again and again; every refusal is a failure.

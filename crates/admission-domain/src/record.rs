@@ -253,16 +253,9 @@ pub struct Decision<A> {
 }
 
 impl<A> Decision<A> {
+    /// True already: nothing is written.
     pub(crate) const fn plain(answer: A) -> Self {
-        Self {
-            answer,
-            changes: Vec::new(),
-            counted: Counted::Nothing,
-            listed: Vec::new(),
-            asks: Vec::new(),
-            optional: true,
-            firm: false,
-        }
+        Self::besides(answer, Vec::new())
     }
 
     /// What an earlier call of the operation made true.
@@ -270,18 +263,12 @@ impl<A> Decision<A> {
         Self { firm: true, optional: false, ..Self::plain(answer) }
     }
 
-    pub(crate) const fn with(answer: A, changes: Vec<Change>) -> Self {
-        Self {
-            answer,
-            changes,
-            counted: Counted::Nothing,
-            listed: Vec::new(),
-            asks: Vec::new(),
-            optional: false,
-            firm: false,
-        }
+    /// Made true by these changes.
+    pub(crate) fn with(answer: A, changes: Vec<Change>) -> Self {
+        Self { optional: false, ..Self::besides(answer, changes) }
     }
 
+    /// True without these changes, which only make something easier to find.
     pub(crate) const fn besides(answer: A, changes: Vec<Change>) -> Self {
         Self {
             answer,

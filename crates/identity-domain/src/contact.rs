@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::hmac;
-use safeconduct_types::{ContactId, Provenance, Secret, SessionId, Timestamp, Violation, WorkspaceId};
+use safeconduct_types::{Channel, ContactId, Provenance, Secret, SessionId, Timestamp, Violation, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 /// What kind of person a contact is, by what was proven.
@@ -47,6 +47,14 @@ pub enum Method {
 }
 
 impl Method {
+    /// By a code that came through this channel.
+    pub const fn by_code(channel: Channel) -> Self {
+        match channel {
+            Channel::Email => Self::EmailCode,
+            Channel::Sms => Self::SmsCode,
+        }
+    }
+
     /// Its name in spans and assertions.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -136,42 +144,6 @@ pub struct Contact {
     pub attributes: Attributes,
     /// The addresses that they have proven.
     pub proven: Proven,
-}
-
-/// What a one-time password is sent through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    /// Email.
-    Email,
-    /// Text messages to a phone.
-    Sms,
-}
-
-impl Channel {
-    /// Its name in files and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Email => "email",
-            Self::Sms => "sms",
-        }
-    }
-
-    /// The provenance of an address that was proven through it.
-    pub const fn proves(self) -> Provenance {
-        match self {
-            Self::Email => Provenance::OtpEmail,
-            Self::Sms => Provenance::OtpSms,
-        }
-    }
-
-    /// How a contact is proven through it.
-    pub const fn method(self) -> Method {
-        match self {
-            Self::Email => Method::EmailCode,
-            Self::Sms => Method::SmsCode,
-        }
-    }
 }
 
 /// Which identifier a workspace's user hash is made over.

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use safeconduct_types::{NextAction, Provenance, Reason, Refusal, Timestamp};
+use safeconduct_types::{Channel, NextAction, Provenance, Reason, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::attribute::AttributePolicy;
-use crate::contact::{Attribute, Attributes, Channel, ContactKind, Identifier, Identity, Proven};
+use crate::contact::{Attribute, Attributes, ContactKind, Identifier, Identity, Proven};
 
 /// One attribute, and which proof said it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

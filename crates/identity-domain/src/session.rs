@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use safeconduct_types::{ContactId, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
+use safeconduct_types::{Channel, ContactId, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-use crate::contact::{Attribute, Channel, Proven};
+use crate::contact::{Attribute, Proven};
 
 /// What identity remembers of a session. It is minted here and never invented by a caller; it belongs to nobody
 /// until a proof binds it, and to that contact from then on.

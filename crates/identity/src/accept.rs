@@ -52,7 +52,11 @@ impl Identity {
     }
 
     /// The contact's record, if there is one; refused if it is blocked.
-    async fn unblocked(&self, workspace: &WorkspaceId, contact: &ContactId) -> Result<Option<ContactRecord>, Refusal> {
+    pub(crate) async fn unblocked(
+        &self,
+        workspace: &WorkspaceId,
+        contact: &ContactId,
+    ) -> Result<Option<ContactRecord>, Refusal> {
         let found = self.people.read(workspace, contact).await?;
         found.as_ref().map_or(Ok(()), ContactRecord::admits_proofs)?;
         Ok(found)

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use safeconduct_identity_domain::contact::{Attribute, Attributes, Channel, ContactKind};
+use safeconduct_identity_domain::contact::{Attribute, Attributes, ContactKind, Method};
 use safeconduct_identity_domain::record::{ContactRecord, Named};
 use safeconduct_identity_domain::session::{AddressProof, Session};
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_store::Ends;
-use safeconduct_types::{ContactId, Reason, Refusal, SecretText, Timestamp, WorkspaceId};
+use safeconduct_types::{Channel, ContactId, Reason, Refusal, SecretText, Timestamp, WorkspaceId};
 
 use crate::Identity;
 use crate::contacts::Edit;
@@ -64,10 +64,12 @@ impl Identity {
         }
         let lead = self.contacts.lead(&asked.workspace, asked.address.channel, &asked.address.address);
         let is_lead = session.bound().is_none_or(|owner| *owner == lead);
+        // Who is blocked by an address gets it as nobody's.
+        self.heed(&asked.workspace, Some(&lead))?;
         let lead_record = if is_lead {
-            self.heed(&asked.workspace, Some(&lead))?;
             Some(self.lead(&asked, &lead, session.started(), now).await?)
         } else {
+            self.unblocked(&asked.workspace, &lead).await?;
             None
         };
         let is_user = held.contact().kind == ContactKind::User;
@@ -83,7 +85,7 @@ impl Identity {
                 contact: lead,
                 named: Attributes::new(),
                 record: lead_record,
-                method: asked.address.channel.method(),
+                method: Method::by_code(asked.address.channel),
                 presenters,
                 proof_expires: expires,
                 session,

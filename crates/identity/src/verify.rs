@@ -127,14 +127,16 @@ impl Identity {
             return Err(Refusal::new(Reason::ProofInvalid, "this workspace accepts no tokens").into());
         }
         let token = Token::parse(token.expose())?;
-        let fetched = match policy.jwks() {
-            Some(spec) if may_be_fetched(&accepted.secrets.tokens, &token, spec) => {
-                Some(self.remotes.keys(workspace, spec, token.key_id()).await?)
+        let own = &accepted.secrets.tokens;
+        let fetched;
+        // The keys at hand first: what they signed does not wait for somebody else's server.
+        let signed = match (own.verify(&token), policy.jwks()) {
+            (None, Some(spec)) if may_be_fetched(own, &token, spec) => {
+                fetched = self.remotes.keys(workspace, spec, token.key_id()).await?;
+                fetched.verify(&token)
             }
-            Some(_) | None => None,
+            (signed, _) => signed,
         };
-        let signed = accepted.secrets.tokens.verify(&token);
-        let signed = signed.or_else(|| fetched.as_ref().and_then(|keys| keys.verify(&token)));
         let failed = |refusal| Unproven { refusal, claimed: token.claimed(policy) };
         let signed = signed.ok_or_else(|| failed(not_signed()))?;
         let declared = self.ports.workspaces.attribute_policy(workspace);

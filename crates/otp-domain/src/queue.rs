@@ -51,6 +51,8 @@ pub enum Fate {
     Done,
     /// It waits until then.
     Again(Timestamp),
+    /// It waits until then, and was not tried: that counts as no attempt.
+    Back(Timestamp),
 }
 
 impl Queue {
@@ -110,7 +112,11 @@ impl Queue {
         };
         match (fate, self.entries.get_mut(at)) {
             (Fate::Again(due), Some(entry)) => entry.due = due,
-            (Fate::Done, _) | (Fate::Again(_), None) => drop(self.entries.swap_remove(at)),
+            (Fate::Back(due), Some(entry)) => {
+                entry.due = due;
+                entry.attempts = entry.attempts.saturating_sub(1);
+            }
+            (Fate::Done, _) | (Fate::Again(_) | Fate::Back(_), None) => drop(self.entries.swap_remove(at)),
         }
         true
     }
@@ -164,6 +170,17 @@ mod tests {
         let third = queue.take(at(70), LEASE, 1).remove(0);
         assert!(queue.settle(&third, Fate::Done) && queue.is_empty());
         assert!(!queue.settle(&third, Fate::Done));
+    }
+
+    #[test]
+    fn a_message_that_was_not_tried_keeps_its_attempts() {
+        let mut queue = queue(&["a"]);
+        for second in 0..i64::from(2 * MAX_ATTEMPTS) {
+            let taken = queue.take(at(second), LEASE, 1).remove(0);
+            assert_eq!(taken.attempts, 1);
+            assert!(queue.settle(&taken, Fate::Back(at(second + 1))));
+        }
+        assert_eq!(queue.len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! It refuses to own rules. A rule belongs to the domain crate of the service that applies it.
 
+mod channel;
 mod clock;
 mod duration;
 mod id;
@@ -16,6 +17,7 @@ mod reason;
 mod refusal;
 mod secret;
 
+pub use channel::Channel;
 pub use clock::{Clock, Deadline, ManualClock, SystemClock, Timestamp};
 pub use duration::parse_duration;
 pub use id::{

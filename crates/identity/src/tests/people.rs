@@ -356,6 +356,24 @@ async fn who_is_blocked_proves_nothing_until_that_is_lifted_even_if_all_marks_ar
 }
 
 #[tokio::test]
+async fn who_is_blocked_by_an_address_adds_it_to_no_user() {
+    let suite = Suite::people().await;
+    let visitor = suite.begin("messenger", visitor()).await.unwrap().assertion;
+    let lead = suite.prove(&visitor, "ann@example.com", "v1").await.unwrap().contact.unwrap().contact_id;
+    let block = pb::RevokeContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::revoke_contact_request::Subject::ContactId(lead)),
+        mode: pb::RevokeMode::Block.into(),
+        reason: "abuse".to_owned(),
+    };
+    suite.revoke_contact("operator", block).await.unwrap();
+    suite.clock.advance(SECOND * 5);
+    let user = suite.user("u1").await.assertion;
+    assert_eq!(reason(suite.prove(&user, "ann@example.com", "v2").await), Reason::AssertionRevoked);
+    suite.prove(&user, "bob@example.com", "v3").await.unwrap();
+}
+
+#[tokio::test]
 async fn who_was_signed_out_proves_again_in_a_new_session_only() {
     let suite = Suite::people().await;
     let held = suite.user("u1").await.assertion;

@@ -408,3 +408,20 @@ async fn keys_are_fetched_from_allowed_addresses_only() {
     assert_eq!(reason(suite.verify("messenger", eddsa("k1", &pair, NOW)).await), Reason::UpstreamCircuitOpen);
     assert_eq!(source.asked(), 0);
 }
+
+#[tokio::test]
+async fn a_token_that_a_key_of_the_file_signed_waits_for_no_other_server() {
+    let own = Ed25519KeyPair::generate().unwrap();
+    let source = Source::start(String::new()).await;
+    source.answers(None);
+    let mut policy: Value = serde_json::from_str(&source.policy()).unwrap();
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": part(own.public_key())});
+    policy["tokens"]["keys"] = json!([{"id": "own", "alg": "EdDSA", "jwk": jwk}]);
+    let suite = Suite::with(&policy.to_string()).await;
+    let claims = json!({"user_id": "u1", "exp": NOW.as_seconds() + 300}).to_string();
+    // It names no key, so that a fetched one might have signed it, too.
+    let signed = format!("{}.{}", part(r#"{"alg":"EdDSA"}"#), part(claims));
+    let token = format!("{signed}.{}", part(own.sign(signed.as_bytes())));
+    suite.verify("messenger", with_token(token)).await.unwrap();
+    assert_eq!(source.asked(), 0);
+}

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use safeconduct_identity_domain::contact::{Channel, Identifier, Identity};
+use safeconduct_identity_domain::contact::{Identifier, Identity};
 use safeconduct_identity_domain::record::{ContactRecord, Named};
 use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::identity::v1 as pb;
-use safeconduct_types::{ContactId, Refusal, SecretText, SessionId, Timestamp, WorkspaceId};
+use safeconduct_types::{Channel, ContactId, Refusal, SecretText, SessionId, Timestamp, WorkspaceId};
 
 use super::{Violations, provenance};
 use crate::issue_assertion::{IssueAssertion, ProvenAddress};

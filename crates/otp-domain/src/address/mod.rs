@@ -16,26 +16,7 @@ use unicode_normalization::UnicodeNormalization as _;
 pub use country::{Country, CountryError};
 pub use email::{EmailAddress, MAX_EMAIL, PlusTags};
 pub use phone::{MAX_PHONE, PhoneNumber};
-
-/// How a code travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    /// Email.
-    Email,
-    /// Text message.
-    Sms,
-}
-
-impl Channel {
-    /// Its name in files, keys and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Email => "email",
-            Self::Sms => "sms",
-        }
-    }
-}
+pub use safeconduct_types::Channel;
 
 /// Why a text is no address. Says what would be right, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

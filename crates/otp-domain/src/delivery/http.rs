@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
-use safeconduct_types::{SecretText, Violation};
+use safeconduct_types::Violation;
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
 use self::template::{Place, Text};
-use super::SecretRef;
+use super::{Outgoing, SecretRef};
 
 /// How deep a JSON body may be.
 const DEEPEST: usize = 16;
@@ -140,27 +140,17 @@ enum Tree {
 /// What a template may name.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
-    /// `${to}`: the address, canonical.
-    pub to: &'a str,
+    /// `${to}`, `${subject}`, `${text}`, `${html}`, `${code}` and `${id}`.
+    pub message: Outgoing<'a>,
     /// `${from}`: the sender's address or number; empty if the workspace names none.
     pub from: &'a str,
     /// `${from_name}`: the sender's display name; empty if there is none.
     pub from_name: &'a str,
-    /// `${subject}`.
-    pub subject: &'a str,
-    /// `${text}`: the message without markup.
-    pub text: &'a str,
-    /// `${html}`: the message with markup.
-    pub html: &'a str,
-    /// `${code}`: the code alone, for an API that has templates of its own.
-    pub code: &'a SecretText,
-    /// `${id}`: the same for all attempts of one message, so that an API can recognise a repeat. Not secret.
-    pub id: &'a str,
 }
 
 impl fmt::Debug for Values<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Values").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Values").field("message", &self.message).finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod http;
 mod judge;
+mod outgoing;
 mod smtp;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use http::{HttpAuth, HttpProvider, HttpRequest, HttpSpec, Values};
 pub use judge::{Verdict, judge_reply, judge_status};
+pub use outgoing::Outgoing;
 pub use smtp::{SmtpProvider, SmtpSpec, SmtpTls};
 
 /// The most providers of one workspace.

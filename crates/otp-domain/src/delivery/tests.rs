@@ -21,7 +21,8 @@ fn refused(provider: &Value) -> String {
 }
 
 fn values<'a>(to: &'a str, subject: &'a str, code: &'a SecretText) -> Values<'a> {
-    Values { to, from: "a@b.example", from_name: "Acme", subject, text: "t", html: "<p>t</p>", code, id: "0af1" }
+    let message = Outgoing { id: "0af1", to, subject, text: "t", html: "<p>t</p>", code };
+    Values { message, from: "a@b.example", from_name: "Acme" }
 }
 
 use safeconduct_types::SecretText;

@@ -63,16 +63,7 @@ impl Http {
 #[async_trait]
 impl Carry for Http {
     async fn carry(&self, message: &Outgoing<'_>, from: &Sender, deadline: Deadline) -> Outcome {
-        let request = self.spec.request(&Values {
-            to: message.to,
-            from: &from.address,
-            from_name: &from.name,
-            subject: message.subject,
-            text: message.text,
-            html: message.html,
-            code: message.code,
-            id: message.id,
-        });
+        let request = self.spec.request(&Values { message: *message, from: &from.address, from_name: &from.name });
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
             let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) else {

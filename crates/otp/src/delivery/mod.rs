@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use safeconduct_otp_domain::address::Channel;
+pub use safeconduct_otp_domain::delivery::Outgoing;
 use safeconduct_otp_domain::delivery::{Provider as Spec, ProviderName};
 use safeconduct_service::secrets::Secrets;
 use safeconduct_types::{Clock, Deadline, SecretText, Timestamp, WorkspaceId};
@@ -45,28 +46,6 @@ impl Sender {
             }
             None => Self { name: String::new(), address: from.to_owned() },
         }
-    }
-}
-
-/// A message that is to leave now.
-pub struct Outgoing<'a> {
-    /// The same for all attempts: letters, digits and `-`. Not secret.
-    pub id: &'a str,
-    /// The canonical address.
-    pub to: &'a str,
-    /// The subject; empty for a text message.
-    pub subject: &'a str,
-    /// The message without markup.
-    pub text: &'a str,
-    /// The message with markup; empty for a text message.
-    pub html: &'a str,
-    /// The code alone.
-    pub code: &'a SecretText,
-}
-
-impl fmt::Debug for Outgoing<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

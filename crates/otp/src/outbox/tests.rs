@@ -51,12 +51,17 @@ impl Page {
 struct Book {
     reports: Mutex<BTreeMap<String, Vec<DeliveryState>>>,
     over: Mutex<Vec<String>>,
+    /// Until then nothing goes on for the workspace `slow`.
+    released: CancellationToken,
     reported: tokio::sync::Notify,
 }
 
 #[async_trait]
 impl Challenges for Book {
     async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal> {
+        if message.workspace.as_str() == "slow" {
+            self.released.cancelled().await;
+        }
         if self.over.lock().unwrap().contains(&message.verification_id) {
             self.reported.notify_one();
             return Ok(None);
@@ -141,6 +146,7 @@ impl Fixture {
         let watching = async {
             while self.book.reports.lock().unwrap().values().map(Vec::len).sum::<usize>() < reports {
                 self.book.reported.notified().await;
+                self.clock.advance(Duration::from_millis(100));
             }
             stop.cancel();
         };
@@ -182,6 +188,28 @@ async fn a_message_that_is_put_in_again_and_again_is_sent_once() {
     one.enqueue(Fixture::message("v2")).await.unwrap();
     let reports = fixture.work_until(fixture.worker(&one), 3).await;
     assert_eq!((reports["v1"].len(), reports["v2"].len(), fixture.page.letters()), (2, 1, 3));
+}
+
+#[tokio::test]
+async fn a_workspace_whose_messages_hang_takes_no_place_from_the_others() {
+    let fixture = Fixture::new().await;
+    let outbox = fixture.outbox();
+    for n in 0..100 {
+        let message = Message { workspace: "slow".parse().unwrap(), ..Fixture::message(&format!("slow{n}")) };
+        outbox.enqueue(message).await.unwrap();
+    }
+    outbox.enqueue(Fixture::message("v1")).await.unwrap();
+    let stop = CancellationToken::new();
+    let watching = async {
+        fixture.book.reported.notified().await;
+        let reported: Vec<_> = fixture.book.reports.lock().unwrap().keys().cloned().collect();
+        stop.cancel();
+        fixture.book.released.cancel();
+        reported
+    };
+    let both = async { tokio::join!(fixture.worker(&outbox).run(stop.clone()), watching).1 };
+    let reported = tokio::time::timeout(PATIENCE, both).await.expect("the others' message is sent");
+    assert_eq!(reported, ["v1"]);
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
 //! Whoever sends what waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use safeconduct_otp_domain::queue::{Fate, again};
-use safeconduct_types::Clock;
+use safeconduct_types::{Clock, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{SHARDS, StoreOutbox, Taken};
@@ -19,7 +19,9 @@ use crate::delivery::{Deliveries, Outcome, Outgoing};
 /// Between two looks at all queues: what this process itself puts in is seen at once, this is for what others left.
 const POLL: Duration = Duration::from_secs(1);
 /// Messages that are handed over at the same time.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
+/// How long a message waits whose workspace has no place.
+const WITHOUT_PLACE: Duration = Duration::from_secs(3);
 /// Messages that are taken out of one queue at a time.
 const BATCH: usize = 8;
 /// The time for one attempt over all providers: with the reads and writes around it less than a lease.
@@ -41,9 +43,51 @@ pub struct Parts {
 /// Sends what waits until it is told to stop. Several may work on the same store.
 pub struct Worker {
     parts: Parts,
+    places: Mutex<Places>,
     /// Of the last look at all queues.
     waiting: AtomicU64,
     given_up: AtomicU64,
+}
+
+/// Who is being handed over.
+#[derive(Default)]
+struct Places {
+    taken: usize,
+    by_workspace: BTreeMap<WorkspaceId, usize>,
+}
+
+/// A place of a workspace, until it is dropped.
+struct Place<'a> {
+    places: &'a Mutex<Places>,
+    workspace: &'a WorkspaceId,
+}
+
+impl<'a> Place<'a> {
+    /// A workspace has at most as many places as it leaves free: one whose providers hang takes half of them, two take a
+    /// third each, and there is always one for the others.
+    fn of(places: &'a Mutex<Places>, workspace: &'a WorkspaceId) -> Option<Self> {
+        let mut all = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = AT_ONCE.saturating_sub(all.taken);
+        if all.by_workspace.get(workspace).copied().unwrap_or_default() >= free {
+            return None;
+        }
+        *all.by_workspace.entry(workspace.clone()).or_default() += 1;
+        all.taken += 1;
+        Some(Self { places, workspace })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        all.taken = all.taken.saturating_sub(1);
+        if let Some(own) = all.by_workspace.get_mut(self.workspace) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                all.by_workspace.remove(self.workspace);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Worker {
@@ -55,7 +99,7 @@ impl fmt::Debug for Worker {
 impl Worker {
     /// A worker; nothing happens before it is [run](Self::run).
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, waiting: AtomicU64::new(0), given_up: AtomicU64::new(0) })
+        Arc::new(Self { parts, places: Mutex::default(), waiting: AtomicU64::new(0), given_up: AtomicU64::new(0) })
     }
 
     /// Works until told to stop; then takes nothing more, and ends when what it has taken is settled.
@@ -104,7 +148,10 @@ impl Worker {
 
     async fn handle(&self, taken: Taken) {
         let fate = if let Some(message) = &taken.message {
-            self.attempt(&taken, message).await
+            match Place::of(&self.places, &message.workspace) {
+                Some(_place) => self.attempt(&taken, message).await,
+                None => Fate::Back(taken.at.after(WITHOUT_PLACE)),
+            }
         } else {
             tracing::error!("a message that waits cannot be opened; it is given up");
             self.given_up.fetch_add(1, Ordering::Relaxed);

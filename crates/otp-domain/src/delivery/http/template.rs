@@ -57,14 +57,14 @@ impl Reference {
 
     fn of<'a>(self, values: &Values<'a>) -> &'a str {
         match self {
-            Self::To => values.to,
+            Self::To => values.message.to,
             Self::From => values.from,
             Self::SenderName => values.from_name,
-            Self::Subject => values.subject,
-            Self::Text => values.text,
-            Self::Html => values.html,
-            Self::Code => values.code.expose(),
-            Self::Id => values.id,
+            Self::Subject => values.message.subject,
+            Self::Text => values.message.text,
+            Self::Html => values.message.html,
+            Self::Code => values.message.code.expose(),
+            Self::Id => values.message.id,
         }
     }
 }
