@@ -19,12 +19,22 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(20);
 /// What a server does so that every write is on disk before it is answered.
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
+/// What servers of a test may have besides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extras {
+    /// What `tests/tools/clock.c` makes: their clock can be set.
+    pub(crate) clock: Option<PathBuf>,
+    /// The folder of their certificate, see [`Redis::start_tls`].
+    pub(crate) certificates: Option<PathBuf>,
+}
+
 /// A server in a folder of its own. It ends with this value.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
+    tls_port: Option<u16>,
     settings: Vec<String>,
-    clock: Option<PathBuf>,
+    extras: Extras,
     process: Process,
     folder: tempfile::TempDir,
 }
@@ -39,29 +49,22 @@ impl Redis {
     /// Starts a server with these settings.
     pub async fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        retry(async || Self::start_in(tempfile::tempdir()?, free_ports(1)?, settings.clone()).await).await
+        retry(async || Self::start_in(tempfile::tempdir()?, &free_ports(2)?, settings.clone(), Extras::default()).await)
+            .await
     }
 
-    /// Starts a server with these settings in a folder that `prepare` has filled; it may answer further settings.
-    pub async fn start_prepared(
-        settings: &[&str],
-        prepare: impl AsyncFn(&Path) -> anyhow::Result<Vec<String>>,
-    ) -> anyhow::Result<Self> {
-        retry(async || {
-            let folder = tempfile::tempdir()?;
-            let mut all: Vec<String> = settings.iter().map(ToString::to_string).collect();
-            all.extend(prepare(folder.path()).await?);
-            Self::start_in(folder, free_ports(1)?, all).await
-        })
-        .await
+    /// Starts a server that has every write on disk before it answers and also listens for TLS, where a client needs a
+    /// certificate of its own. The folder has `server.pem` and `server.key`, and `ca.pem` that has signed them all.
+    pub async fn start_tls(certificates: &Path) -> anyhow::Result<Self> {
+        Self::start_extra(Extras { certificates: Some(certificates.to_owned()), ..Extras::default() }).await
     }
 
     /// Starts a server that has every write on disk before it answers, and this one for a master.
     pub async fn start_replica(&self) -> anyhow::Result<Self> {
-        let master = format!("127.0.0.1 {}", self.port);
+        let master = format!("127.0.0.1 {}", self.known_port());
         let settings: Vec<_> = DURABLE.iter().chain(&["--replicaof", &master]).map(ToString::to_string).collect();
         let replica = retry(async || {
-            Self::start_whole(tempfile::tempdir()?, free_ports(1)?, settings.clone(), self.clock.clone()).await
+            Self::start_in(tempfile::tempdir()?, &free_ports(2)?, settings.clone(), self.extras.clone()).await
         })
         .await?;
         replica.until_replica().await?;
@@ -71,34 +74,32 @@ impl Redis {
     /// Starts a durable server whose clock is [`Self::set_clock`]'s: `library` is what
     /// `tests/tools/clock.c` makes.
     pub async fn start_on_clock(library: &Path) -> anyhow::Result<Self> {
-        let settings = DURABLE.map(str::to_owned).to_vec();
-        retry(async || {
-            let (folder, library) = (tempfile::tempdir()?, Some(library.to_owned()));
-            Self::start_whole(folder, free_ports(1)?, settings.clone(), library).await
-        })
-        .await
+        Self::start_extra(Extras { clock: Some(library.to_owned()), ..Extras::default() }).await
     }
 
+    pub(crate) async fn start_extra(extras: Extras) -> anyhow::Result<Self> {
+        let settings = DURABLE.map(str::to_owned).to_vec();
+        retry(async || Self::start_in(tempfile::tempdir()?, &free_ports(2)?, settings.clone(), extras.clone()).await)
+            .await
+    }
+
+    /// `ports` are its own, and the one for TLS if it has certificates.
     pub(crate) async fn start_in(
         folder: tempfile::TempDir,
-        ports: Vec<u16>,
-        settings: Vec<String>,
+        ports: &[u16],
+        mut settings: Vec<String>,
+        extras: Extras,
     ) -> anyhow::Result<Self> {
-        Self::start_whole(folder, ports, settings, None).await
-    }
-
-    async fn start_whole(
-        folder: tempfile::TempDir,
-        ports: Vec<u16>,
-        settings: Vec<String>,
-        clock: Option<PathBuf>,
-    ) -> anyhow::Result<Self> {
-        let port = *ports.first().context("no port")?;
-        if clock.is_some() {
+        let [port, tls_port] = *ports else { bail!("a server has two ports") };
+        if extras.clock.is_some() {
             write_clock(folder.path(), 0)?;
         }
-        let process = spawn(folder.path(), port, &settings, clock.as_deref())?;
-        let mut server = Self { port, settings, clock, process, folder };
+        if let Some(certificates) = &extras.certificates {
+            settings.extend(tls(certificates, tls_port));
+        }
+        let tls_port = extras.certificates.is_some().then_some(tls_port);
+        let process = spawn(folder.path(), port, &settings, extras.clock.as_deref())?;
+        let mut server = Self { port, tls_port, settings, extras, process, folder };
         server.until_ready().await?;
         Ok(server)
     }
@@ -118,9 +119,14 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Its port; without TLS, always.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port that others know it by: the one for TLS, if it has one.
+    pub fn known_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
     }
 
     /// The operating system's number of it.
@@ -145,7 +151,7 @@ impl Redis {
 
     /// Starts it again, where it was, with the data that it has on disk.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(self.folder.path(), self.port, &self.settings, self.clock.as_deref())?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings, self.extras.clock.as_deref())?;
         self.until_ready().await
     }
 
@@ -160,7 +166,7 @@ impl Redis {
 
     /// As `restart`, but does not wait until it serves: it may be loading for a while.
     pub fn restart_unready(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(self.folder.path(), self.port, &self.settings, self.clock.as_deref())?;
+        self.process = spawn(self.folder.path(), self.port, &self.settings, self.extras.clock.as_deref())?;
         Ok(())
     }
 
@@ -255,6 +261,20 @@ fn write_clock(folder: &Path, ahead: i64) -> anyhow::Result<()> {
     let next = folder.join("clock.next");
     std::fs::write(&next, format!("{ahead}\n"))?;
     Ok(std::fs::rename(next, folder.join(CLOCK))?)
+}
+
+/// Everything that a server or a Sentinel needs to speak TLS, to clients and to its peers.
+pub(crate) fn tls(certificates: &Path, port: u16) -> Vec<String> {
+    let file = |name: &str| certificates.join(name).display().to_string();
+    let words = [
+        ("tls-port", port.to_string()),
+        ("tls-cert-file", file("server.pem")),
+        ("tls-key-file", file("server.key")),
+        ("tls-ca-cert-file", file("ca.pem")),
+        ("tls-auth-clients", "yes".to_owned()),
+        ("tls-replication", "yes".to_owned()),
+    ];
+    words.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect()
 }
 
 fn spawn(folder: &Path, port: u16, settings: &[String], clock: Option<&Path>) -> anyhow::Result<Process> {

@@ -1,10 +1,11 @@
 //! A cluster of three masters with a replica each, of the test's own.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::redis::{LONGEST, free_ports, retry};
+use crate::redis::{Extras, LONGEST, free_ports, retry};
 use crate::{Redis, until};
 
 /// How many masters; each has one replica.
@@ -25,27 +26,37 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts the cluster and waits until every server sees every other.
     pub async fn start() -> anyhow::Result<Self> {
-        retry(Self::attempt).await
+        retry(async || Self::attempt(Extras::default()).await).await
     }
 
-    async fn attempt() -> anyhow::Result<Self> {
+    /// As `start`, and they speak TLS to each other and to their clients; see [`Redis::start_tls`].
+    pub async fn start_tls(certificates: &Path) -> anyhow::Result<Self> {
+        let extras = Extras { certificates: Some(certificates.to_owned()), ..Extras::default() };
+        retry(async || Self::attempt(extras.clone()).await).await
+    }
+
+    async fn attempt(extras: Extras) -> anyhow::Result<Self> {
         let count = 2 * MASTERS;
-        let ports = free_ports(2 * count)?;
-        let (ports, buses) = ports.split_at(count);
+        let free = free_ports(3 * count)?;
+        let (plain, free) = free.split_at(count);
+        let (tls, buses) = free.split_at(count);
+        let is_tls = extras.certificates.is_some();
+        let known = if is_tls { tls } else { plain };
         let mut servers = Vec::with_capacity(count);
-        for (own, (port, bus)) in ports.iter().zip(buses).enumerate() {
+        for (own, ((port, tls), bus)) in plain.iter().zip(tls).zip(buses).enumerate() {
             let folder = tempfile::tempdir()?;
             // They know each other from the beginning, so that nobody waits for gossip.
-            std::fs::write(folder.path().join("nodes.conf"), nodes(ports, buses, own)?)?;
+            std::fs::write(folder.path().join("nodes.conf"), nodes(known, buses, own)?)?;
             let bus = bus.to_string();
             let settings = [
                 &["--appendonly", "yes", "--appendfsync", "always", "--cluster-enabled", "yes"][..],
                 &["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", NODE_TIMEOUT],
                 &["--cluster-port", &bus, "--cluster-replica-validity-factor", "0"],
                 &["--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"],
+                if is_tls { &["--tls-cluster", "yes"] } else { &[] },
             ];
             let settings = settings.concat().iter().map(ToString::to_string).collect();
-            servers.push(Redis::start_in(folder, vec![*port], settings).await?);
+            servers.push(Redis::start_in(folder, &[*port, *tls], settings, extras.clone()).await?);
         }
         let cluster = Self { servers };
         cluster.until_well().await?;
@@ -70,9 +81,9 @@ impl RedisCluster {
         .await
     }
 
-    /// `host:port` of each server.
+    /// `host:port` of each server, as they know each other.
     pub fn addresses(&self) -> Vec<String> {
-        self.servers.iter().map(Redis::address).collect()
+        self.servers.iter().map(|one| format!("127.0.0.1:{}", one.known_port())).collect()
     }
 
     /// The settings of the suite that lead here: environment variables.

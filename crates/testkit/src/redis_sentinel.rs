@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::process::command;
-use crate::redis::{LONGEST, free_ports, program, retry};
+use crate::redis::{Extras, LONGEST, free_ports, program, retry, tls};
 use crate::{Process, Redis, until};
 
 /// The name of the master among its Sentinels.
@@ -24,37 +24,53 @@ pub struct RedisSentinel {
     servers: Vec<Redis>,
     sentinels: Vec<Process>,
     ports: Vec<u16>,
+    known: Vec<u16>,
     _folder: tempfile::TempDir,
 }
 
 impl RedisSentinel {
     /// Starts a master with so many replicas, all of which have every write on disk before they answer.
     pub async fn start(replicas: usize) -> anyhow::Result<Self> {
-        retry(async || Self::attempt(Redis::start().await?, replicas).await).await
+        Self::start_extra(Extras::default(), replicas).await
+    }
+
+    /// As `start`, and all speak TLS to each other and to their clients; see [`Redis::start_tls`].
+    pub async fn start_tls(certificates: &Path, replicas: usize) -> anyhow::Result<Self> {
+        Self::start_extra(Extras { certificates: Some(certificates.to_owned()), ..Extras::default() }, replicas).await
     }
 
     /// As `start`, and each server has a clock that can be set; see [`Redis::start_on_clock`].
     pub async fn start_on_clocks(library: &Path, replicas: usize) -> anyhow::Result<Self> {
-        retry(async || Self::attempt(Redis::start_on_clock(library).await?, replicas).await).await
+        Self::start_extra(Extras { clock: Some(library.to_owned()), ..Extras::default() }, replicas).await
     }
 
-    async fn attempt(master: Redis, replicas: usize) -> anyhow::Result<Self> {
+    async fn start_extra(extras: Extras, replicas: usize) -> anyhow::Result<Self> {
+        retry(async || Self::attempt(&extras, replicas).await).await
+    }
+
+    async fn attempt(extras: &Extras, replicas: usize) -> anyhow::Result<Self> {
+        let master = Redis::start_extra(extras.clone()).await?;
         let mut servers = Vec::with_capacity(replicas + 1);
         for _ in 0..replicas {
             servers.push(master.start_replica().await?);
         }
         servers.insert(0, master);
         let folder = tempfile::tempdir()?;
-        let ports = free_ports(SENTINELS)?;
+        let free = free_ports(2 * SENTINELS)?;
+        let (ports, tls_ports) = free.split_at(SENTINELS);
+        let known = if extras.certificates.is_some() { tls_ports } else { ports };
         let mut sentinels = Vec::with_capacity(SENTINELS);
-        for index in 0..ports.len() {
+        for (index, (port, tls_port)) in ports.iter().zip(tls_ports).enumerate() {
             let file = folder.path().join(format!("sentinel-{index}.conf"));
-            std::fs::write(&file, settings(&servers, &ports, index))?;
+            std::fs::write(&file, settings(&servers, *port, known, index))?;
             let mut command = command(&program());
             command.arg(&file).arg("--sentinel").current_dir(folder.path());
+            if let Some(certificates) = &extras.certificates {
+                command.args(tls(certificates, *tls_port));
+            }
             sentinels.push(Process::spawn(&format!("sentinel-{index}"), command, folder.path())?);
         }
-        let set = Self { servers, sentinels, ports, _folder: folder };
+        let set = Self { servers, sentinels, ports: ports.to_vec(), known: known.to_vec(), _folder: folder };
         set.until_watched(replicas).await?;
         Ok(set)
     }
@@ -85,9 +101,9 @@ impl RedisSentinel {
         .await
     }
 
-    /// `host:port` of each Sentinel.
+    /// `host:port` of each Sentinel, as they know each other.
     pub fn addresses(&self) -> Vec<String> {
-        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
+        self.known.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
     /// The name of the master.
@@ -110,7 +126,7 @@ impl RedisSentinel {
         let mut votes = vec![0_usize; self.servers.len()];
         for port in &self.ports {
             let named: Result<(String, u16), _> = ask(*port, &["SENTINEL", "get-master-addr-by-name", NAME]).await;
-            let index = named.ok().and_then(|(_, port)| self.servers.iter().position(|one| one.port() == port));
+            let index = named.ok().and_then(|(_, port)| self.servers.iter().position(|one| one.known_port() == port));
             if let Some(vote) = index.and_then(|index| votes.get_mut(index)) {
                 *vote += 1;
             }
@@ -160,19 +176,21 @@ impl RedisSentinel {
 }
 
 /// The file of one Sentinel. All is known from the beginning, so that nobody waits for discovery.
-fn settings(servers: &[Redis], ports: &[u16], own: usize) -> String {
+fn settings(servers: &[Redis], plain: u16, ports: &[u16], own: usize) -> String {
     let id = |index: usize| format!("{:040x}", index + 1);
     let port = |index: usize| ports.get(index).copied().unwrap_or_default();
-    let master = servers.first().map(Redis::port).unwrap_or_default();
+    let master = servers.first().map(Redis::known_port).unwrap_or_default();
     let mut lines = vec![
-        format!("port {}", port(own)),
+        format!("port {plain}"),
         "bind 127.0.0.1".to_owned(),
         format!("sentinel myid {}", id(own)),
         format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"),
         format!("sentinel down-after-milliseconds {NAME} {}", DOWN_AFTER.as_millis()),
         format!("sentinel failover-timeout {NAME} 3000"),
     ];
-    lines.extend(servers.iter().skip(1).map(|one| format!("sentinel known-replica {NAME} 127.0.0.1 {}", one.port())));
+    lines.extend(
+        servers.iter().skip(1).map(|one| format!("sentinel known-replica {NAME} 127.0.0.1 {}", one.known_port())),
+    );
     let others = (0..ports.len()).filter(|other| *other != own);
     lines.extend(others.map(|other| format!("sentinel known-sentinel {NAME} 127.0.0.1 {} {}", port(other), id(other))));
     lines.join("\n") + "\n"

@@ -1,6 +1,7 @@
 //! Who may use a Redis, and how it is spoken to.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ::redis::Value;
 use safeconduct_testkit::{Redis, RedisCluster, RedisSentinel};
@@ -43,7 +44,7 @@ fn certificates(folder: &Path) {
     std::fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
     for name in ["server", "client"] {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let certificate = certificate.signed_by(&key, &ca).unwrap();
         std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -52,28 +53,19 @@ fn certificates(folder: &Path) {
 
 #[tokio::test]
 async fn tls_with_its_own_ca_a_client_certificate_and_a_user_with_few_rights_will_do() {
-    let server = Redis::start_prepared(&["--appendonly", "yes"], async |folder| {
-        certificates(folder);
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port().to_string();
-        std::fs::write(folder.join("tls-port"), &port)?;
-        let mut settings = vec!["--tls-port".to_owned(), port, "--tls-auth-clients".into(), "yes".into()];
-        for (name, file) in
-            [("tls-cert-file", "server.pem"), ("tls-key-file", "server.key"), ("tls-ca-cert-file", "ca.pem")]
-        {
-            settings.extend([format!("--{name}"), folder.join(file).display().to_string()]);
-        }
-        Ok(settings)
-    })
-    .await
-    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let file = |name: &str| folder.path().join(name);
+    std::fs::write(file("no-certificate"), "none").unwrap();
+    let server = Redis::start_tls(folder.path()).await.unwrap();
     allow(&server, "safe", RIGHTS).await;
-    let port = std::fs::read_to_string(server.path("tls-port")).unwrap();
-    let client = || Some((server.path("client.pem"), server.path("client.key")));
+    let port = server.known_port();
+    let client = || Some((file("client.pem"), file("client.key")));
     let with = |password: &str, ca: Option<&str>, certificate| RedisOptions {
         servers: RedisServers::Standalone {
             url: SecretText::new(format!("rediss://safe:{password}@localhost:{port}")),
         },
-        ca_file: ca.map(|name| server.path(name)),
+        ca_file: ca.map(|name| file(name)),
         certificate,
         ..server_options(&server)
     };
@@ -83,14 +75,63 @@ async fn tls_with_its_own_ca_a_client_certificate_and_a_user_with_few_rights_wil
         with("wr0ng", Some("ca.pem"), client()),
         with("s%23same", None, client()),
         with("s%23same", Some("ca.pem"), None),
-        with("s%23same", Some("tls-port"), client()),
-        with("s%23same", Some("ca.pem"), Some((server.path("client.pem"), server.path("tls-port")))),
+        with("s%23same", Some("no-certificate"), client()),
+        with("s%23same", Some("ca.pem"), Some((file("client.pem"), file("no-certificate")))),
     ] {
         let error = RedisRecords::connect(options.clone()).await.unwrap_err();
         let shown = format!("{error} {error:?} {options:?}");
         assert!(matches!(error.name(), "unavailable" | "invalid"), "{shown}");
         assert!(!shown.contains("wr0ng") && !shown.contains("same"), "{shown}");
     }
+}
+
+/// Speaks TLS, with a certificate of its own.
+fn over_tls(options: RedisOptions, folder: &Path) -> RedisOptions {
+    let servers = match options.servers {
+        RedisServers::Sentinel { addresses, master, user, password, .. } => {
+            RedisServers::Sentinel { addresses, master, user, password, tls: true }
+        }
+        servers @ (RedisServers::Standalone { .. } | RedisServers::Cluster { .. }) => servers,
+    };
+    RedisOptions {
+        servers,
+        tls: true,
+        ca_file: Some(folder.join("ca.pem")),
+        certificate: Some((folder.join("client.pem"), folder.join("client.key"))),
+        ..options
+    }
+}
+
+#[tokio::test]
+async fn sentinels_and_the_servers_that_they_name_are_spoken_to_over_tls_also_after_a_fail_over() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let set = RedisSentinel::start_tls(folder.path(), 1).await.unwrap();
+    let options = over_tls(sentinel_options(&set), folder.path());
+    works(&Bench::embedded().await, RedisOptions { recovery_hold: Duration::ZERO, ..options.clone() }).await;
+    set.fail_over().await.unwrap();
+    set.until_failed_over(0).await.unwrap();
+    works(&Bench::embedded().await, RedisOptions { recovery_hold: Duration::ZERO, ..options.clone() }).await;
+    let plain = RedisOptions { tls: false, ..sentinel_options(&set) };
+    assert_eq!(RedisRecords::connect(plain).await.unwrap_err().name(), "unavailable");
+}
+
+#[tokio::test]
+async fn every_server_of_a_cluster_is_spoken_to_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let cluster = RedisCluster::start_tls(folder.path()).await.unwrap();
+    for index in 0..6 {
+        allow(cluster.server(index).unwrap(), "safe", RIGHTS).await;
+    }
+    let options = over_tls(as_user(cluster_options(&cluster), "safe"), folder.path());
+    // Slots of all three masters.
+    for _ in 0..8 {
+        works(&Bench::embedded().await, options.clone()).await;
+    }
+    assert_eq!(RedisRecords::connect(cluster_options(&cluster)).await.unwrap_err().name(), "unavailable");
+    let stranger = RedisOptions { certificate: None, ..options };
+    assert_eq!(RedisRecords::connect(stranger).await.unwrap_err().name(), "unavailable");
 }
 
 #[tokio::test]
@@ -119,7 +160,7 @@ async fn a_cluster_is_used_by_a_user_with_few_rights() {
     for index in 0..6 {
         allow(cluster.server(index).unwrap(), "safe", RIGHTS).await;
     }
-    let timeout = std::time::Duration::from_secs(5);
+    let timeout = Duration::from_secs(5);
     let durability = Durability::Replicated { replicas: 1, timeout };
     works(&Bench::embedded().await, RedisOptions { durability, ..as_user(cluster_options(&cluster), "safe") }).await;
 }
@@ -146,7 +187,7 @@ async fn settings_that_cannot_work_are_refused_without_a_connection() {
         RedisOptions::of(RedisServers::Cluster { addresses })
     };
     let replicated = |replicas, timeout| RedisOptions {
-        durability: Durability::Replicated { replicas, timeout: std::time::Duration::from_secs(timeout) },
+        durability: Durability::Replicated { replicas, timeout: Duration::from_secs(timeout) },
         ..plain()
     };
     let twice = RedisOptions::new(SecretText::new("redis://u:hunter2@127.0.0.1".to_owned()));
