@@ -29,7 +29,7 @@ model: ## Looks further: every order of events in a larger bound, and random his
 	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-admission-domain -p safeconduct-admission
 
 fuzz: ## Every parser of outside bytes against random and bent input, CASES of each (1000000); a short run is in `make test`
-	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-identity-domain --lib -- fuzz::
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-identity-domain -p safeconduct-otp-domain --lib -- fuzz::
 
 check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
 	$(CARGO) fmt --all --check

@@ -14,6 +14,12 @@ pub(crate) fn cpu_seconds(process: u32) -> f64 {
     (ticks(14).unwrap_or_default() + ticks(15).unwrap_or_default()) / TICKS
 }
 
+/// CPU that the thread has used so far, in nanoseconds: waiting for a core does not count.
+pub(crate) fn cpu_nanos_of_thread() -> f64 {
+    let times = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    times.split_whitespace().next().and_then(|text| text.parse().ok()).expect("a number")
+}
+
 /// The middle one.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

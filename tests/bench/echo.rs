@@ -6,6 +6,7 @@ use std::io::Write as _;
 use safeconduct_proto::identity::v1 as pb;
 use safeconduct_proto::identity::v1::identity_service_server::{IdentityService, IdentityServiceServer};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -22,11 +23,13 @@ pub(crate) async fn serve() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     println!("{}", listener.local_addr().expect("an address"));
     std::io::stdout().flush().expect("somebody reads");
+    // The builder's own setting does not reach connections that are handed over.
+    let connections = TcpListenerStream::new(listener)
+        .map(|accepted| accepted.inspect(|connection| connection.set_nodelay(true).expect("an option of TCP")));
     tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(1024)
         .add_service(IdentityServiceServer::new(Echo))
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(connections)
         .await
         .expect("the echo serves");
 }
@@ -71,5 +74,6 @@ impl IdentityService for Echo {
         unblock_contact(UnblockContactRequest) -> UnblockContactResponse,
         get_jwks(GetJwksRequest) -> GetJwksResponse,
         issue_assertion(IssueAssertionRequest) -> IssueAssertionResponse,
+        list_proof_keys(ListProofKeysRequest) -> ListProofKeysResponse,
     }
 }

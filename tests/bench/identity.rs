@@ -1,4 +1,8 @@
 //! What verifying an identity costs, beside an echo of the same messages and beside the bare cryptography.
+//!
+//! Bare cryptography is what a verification cannot do without, done in a loop by this program: the caller's token is
+//! hashed, the proof is checked, the contact and its record are named by keyed hashes, the record is opened, chance is
+//! drawn for the session's id and for a nonce, the attributes are sealed, and the assertion is signed.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
     UnparsedPublicKey,
@@ -19,7 +25,7 @@ use safeconduct_proto::identity::v1::identity_service_client::IdentityServiceCli
 use safeconduct_testkit::{Layout, Options, Store, Suite, user_hash};
 use tonic::transport::Channel;
 
-use crate::cost::{cpu_seconds, median};
+use crate::cost::{cpu_nanos_of_thread, cpu_seconds, median};
 use crate::echo;
 
 const ROUND: Duration = Duration::from_secs(3);
@@ -28,8 +34,11 @@ const CONCURRENCY: usize = 32;
 const CONNECTIONS: usize = 4;
 /// Different users, each known after the first round.
 const USERS: usize = 500;
-/// Times that the bare operation is done for its cost.
-const BARE: u32 = 2_000;
+/// Times that the bare operations are done for their cost.
+const BARE: u32 = 5_000;
+/// Bytes that are signed, sealed and opened: about those of the sample's assertion, its attributes and a record.
+const SIGNED: usize = 800;
+const SEALED: usize = 200;
 
 const WORKSPACE: &str = "demo-shop";
 const SECRET: &str = "a secret of the bench, for tokens only";
@@ -38,8 +47,16 @@ const SECRET: &str = "a secret of the bench, for tokens only";
 struct Row {
     name: &'static str,
     requests: Vec<pb::VerifyIdentityRequest>,
-    /// Milliseconds for 1,000 of the bare operation.
+    /// Milliseconds for 1,000 of the bare operations.
     bare: f64,
+}
+
+/// What is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Verify,
+    /// Answered from memory by the same server: what a call costs there in which nothing is decided.
+    Keys,
 }
 
 struct EchoProcess(Child, String);
@@ -70,35 +87,48 @@ pub(crate) async fn measure() {
     let process = suite.process_id(suite.executor()).expect("it runs");
     let rows = keys.rows();
 
-    println!(
-        "\n{:<10} {:>12} {:>14} {:>14} {:>22}",
-        "proof", "calls/s", "CPU ms/1,000", "bare crypto", "rest against echo"
-    );
     let mut ours = vec![Vec::new(); rows.len()];
-    let mut floor = Vec::new();
+    let (mut floor, mut idle) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         for (row, cost) in rows.iter().zip(&mut ours) {
-            let measured = load(&identity, process, row).await;
-            let beside = load(&echo.1, echo.0.id(), row).await;
+            let measured = load(&identity, process, row, Call::Verify).await;
+            let beside = load(&echo.1, echo.0.id(), row, Call::Verify).await;
             // The first round makes the contacts and warms up.
             if round > 0 {
                 cost.push(measured);
-                floor.push(beside.1);
+                floor.push(beside);
             }
         }
+        if let Some(row) = rows.first() {
+            idle.push(load(&identity, process, row, Call::Keys).await);
+        }
     }
-    let floor = median(floor);
+    println!("\nCPU of the server, ms for 1,000 calls; `/ echo`: the rest in relation to all of the echo\n");
+    println!(
+        "{:<10} {:>9} {:>9} {:>12} {:>9} {:>9} {:>8}",
+        "proof", "calls/s", "total", "bare crypto", "rest", "echo", "/ echo"
+    );
+    let (echo_rate, echo_cost) = middle(floor);
+    let line = |name: &str, (rate, total): (f64, f64), bare: f64| {
+        let rest = total - bare;
+        let ratio = rest / echo_cost;
+        println!("{name:<10} {rate:>9.0} {total:>9.1} {bare:>12.1} {rest:>9.1} {echo_cost:>9.1} {ratio:>8.2}");
+    };
     for (row, cost) in rows.iter().zip(ours) {
-        let (rate, cpu): (Vec<f64>, Vec<f64>) = cost.into_iter().unzip();
-        let (rate, cpu) = (median(rate), median(cpu));
-        let rest = (cpu - row.bare) / floor;
-        println!("{:<10} {rate:>12.0} {cpu:>14.1} {:>14.1} {rest:>22.2}", row.name, row.bare);
+        line(row.name, middle(cost), row.bare);
     }
-    println!("{:<10} {:>12} {floor:>14.1}", "echo", "");
+    line("GetJwks", middle(idle), 0.0);
+    line("echo", (echo_rate, echo_cost), 0.0);
+}
+
+/// The middle of the rates and of the costs.
+fn middle(measured: Vec<(f64, f64)>) -> (f64, f64) {
+    let (rate, cost) = measured.into_iter().unzip();
+    (median(rate), median(cost))
 }
 
 /// Calls per second and CPU milliseconds per 1,000 of them.
-async fn load(address: &str, process: u32, row: &Row) -> (f64, f64) {
+async fn load(address: &str, process: u32, row: &Row, call: Call) -> (f64, f64) {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let channel = Channel::from_shared(format!("http://{address}")).expect("an address");
@@ -114,11 +144,13 @@ async fn load(address: &str, process: u32, row: &Row) -> (f64, f64) {
         tasks.spawn(async move {
             while start.elapsed() < ROUND {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let mut request = tonic::Request::new(requests.get(number % USERS).expect("a proof").clone());
-                let token = format!("Bearer {}", safeconduct_testkit::token::WEBSITE);
-                request.metadata_mut().insert("authorization", token.parse().expect("a token"));
-                let answer = client.verify_identity(request).await;
-                assert!(answer.is_ok(), "{name}: {answer:?}");
+                if call == Call::Keys {
+                    client.get_jwks(signed_in(pb::GetJwksRequest {})).await.expect("the keys");
+                } else {
+                    let request = requests.get(number % USERS).expect("a proof").clone();
+                    let answer = client.verify_identity(signed_in(request)).await;
+                    assert!(answer.is_ok(), "{name}: {answer:?}");
+                }
             }
         });
     }
@@ -130,6 +162,14 @@ async fn load(address: &str, process: u32, row: &Row) -> (f64, f64) {
     let calls = calls as f64;
     let elapsed = start.elapsed().as_secs_f64();
     (calls / elapsed, (cpu_seconds(process) - before) * 1_000_000.0 / calls)
+}
+
+/// By the website.
+fn signed_in<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let token = format!("Bearer {}", safeconduct_testkit::token::WEBSITE);
+    request.metadata_mut().insert("authorization", token.parse().expect("a token"));
+    request
 }
 
 struct Keys {
@@ -169,6 +209,35 @@ impl Keys {
         Options::new(Layout::All, Store::Embedded).file("workspace.yaml", &text)
     }
 
+    /// What every verification does, whatever proves it.
+    fn issue(&self) -> f64 {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("a key"));
+        let nonce = || {
+            let mut nonce = [0; 12];
+            rand::fill(&mut nonce).expect("chance");
+            Nonce::assume_unique_for_key(nonce)
+        };
+        let mut record = vec![7; SEALED];
+        let aside = [7; 128];
+        let known = Nonce::assume_unique_for_key([7; 12]);
+        key.seal_in_place_append_tag(known, Aad::from(aside), &mut record).expect("it is sealed");
+        let token = safeconduct_testkit::token::WEBSITE.as_bytes();
+        let text = [7; SIGNED];
+        bare(|| {
+            let caller = digest(&SHA256, token);
+            // The contact; the slot and the key of its record.
+            let named = [(); 3].map(|()| hmac::sign(&self.hs256, &aside));
+            let mut opened = record.clone();
+            let known = Nonce::assume_unique_for_key([7; 12]);
+            key.open_in_place(known, Aad::from(aside), &mut opened).expect("it opens");
+            let mut session = [0; 16];
+            rand::fill(&mut session).expect("chance");
+            let mut sealed = vec![7; SEALED];
+            key.seal_in_place_append_tag(nonce(), Aad::from(aside), &mut sealed).expect("it is sealed");
+            (caller, named, opened, session, sealed, self.ed25519.sign(&text))
+        })
+    }
+
     fn rows(&self) -> Vec<Row> {
         let random = SystemRandom::new();
         let users: Vec<String> = (0..USERS).map(|number| format!("bench_{number}")).collect();
@@ -186,8 +255,7 @@ impl Keys {
         let signature = self.ed25519.sign(&text);
         let public = UnparsedPublicKey::new(&ED25519, self.ed25519.public_key().as_ref().to_vec());
         let bare_eddsa = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
-        // Every answer is signed: that is cryptography as well.
-        let issue = bare(|| self.ed25519.sign(&text));
+        let issue = self.issue();
         let tokens = |header: &str, sign: &dyn Fn(&str) -> String| {
             users.iter().map(|user| by_token(user, header, sign)).collect::<Vec<_>>()
         };
@@ -208,13 +276,20 @@ impl Keys {
     }
 }
 
-/// Milliseconds for 1,000 times.
-fn bare<T>(work: impl Fn() -> T) -> f64 {
-    let start = Instant::now();
-    for _ in 0..BARE {
-        std::hint::black_box(work());
-    }
-    start.elapsed().as_secs_f64() * 1_000_000.0 / f64::from(BARE)
+/// Milliseconds of CPU for 1,000 times, with all cores at it: what two threads of one core share, servers share as well.
+fn bare<T>(work: impl Fn() -> T + Sync) -> f64 {
+    let measure = || {
+        let before = cpu_nanos_of_thread();
+        for _ in 0..BARE {
+            std::hint::black_box(work());
+        }
+        (cpu_nanos_of_thread() - before) / f64::from(BARE) / 1_000.0
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(measure)).collect();
+        median(threads.into_iter().map(|thread| thread.join().expect("a measurement ends well")).collect())
+    })
 }
 
 fn by_hash(user: &str) -> pb::VerifyIdentityRequest {

@@ -13,13 +13,15 @@ use safeconduct_proto::identity::v1::VerifyIdentityRequest;
 use safeconduct_proto::identity::v1::verify_identity_request::Proof;
 use safeconduct_proto::otp::v1::DeliveryState;
 use safeconduct_testkit::{
-    Ask, Collector, Layout, MailSink, Options, Refused, Servers, ShopUser, Store, Suite, token, user_hash,
+    Ask, Collector, HttpSink, Layout, MailSink, Options, Refused, Servers, ShopUser, Store, Suite, token, user_hash,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 
-use crate::otp::{check, delivered, has_mail_server, otp, script, smtp, start, visitor};
+use crate::otp::{
+    TWILIO, check, delivered, has_mail_server, offer_sms, otp, script, sms_body, smtp, start, twilio, visitor,
+};
 use crate::token::{hs256, now};
 use crate::{ORDER, refused, succeeded};
 
@@ -28,6 +30,10 @@ const EMAIL: &str = "canary.person@mail.example";
 /// A lead's address in its canonical form, and as she types it.
 const LEAD: &str = "ada@example.com";
 const TYPED: &str = "ADA@Example.com";
+/// A phone in its canonical form, the part of it that a library may speak of, and as its owner types it.
+const PHONE: &str = "+353861234789";
+const NATIONAL: &str = "861234789";
+const TYPED_PHONE: &str = "+353 (0)86 123-4789";
 const REFUSED: &str = "canary.refused@post.example";
 const NAME: &str = "Canary Nameson-4b1c";
 const USER: &str = "canary-user-5e2a";
@@ -204,7 +210,7 @@ async fn live(suite: &Suite, canaries: &mut Canaries) -> anyhow::Result<String> 
 
 /// A lead proves an address by a code, after wrong guesses and with an address that never gets a mail; what was
 /// refused, in words.
-async fn lead(suite: &Suite, sink: &MailSink, canaries: &mut Canaries) -> anyhow::Result<String> {
+async fn lead(suite: &Suite, sink: &MailSink, api: &HttpSink, canaries: &mut Canaries) -> anyhow::Result<String> {
     let (website, agent) = (suite.website()?, suite.agent()?);
     let mut told = String::new();
     let visitor = visitor(&website).await?;
@@ -225,6 +231,19 @@ async fn lead(suite: &Suite, sink: &MailSink, canaries: &mut Canaries) -> anyhow
     // The mail server refuses this one.
     let lost = start(&website, &proven.assertion, REFUSED).await?;
     delivered(&website, &proven.assertion, &lost.verification_id, DeliveryState::Failed).await?;
+    // The same by phone, and to one that gets no text messages.
+    let caller = crate::otp::visitor(&website).await?;
+    let landline = start(&website, &caller, "+35315123456").await.err().context("it is a landline")?;
+    told += &said(&landline);
+    let texting = start(&website, &caller, TYPED_PHONE).await?;
+    let request = api.request(1).await?;
+    anyhow::ensure!(request.ends_with(&format!("To=%2B{}", &PHONE[1..])), "{request}");
+    let texted = letters(sms_body(&request)?)?;
+    delivered(&website, &caller, &texting.verification_id, DeliveryState::Sent).await?;
+    let wrong = check(&website, &caller, &texting.verification_id, "ZZZZZZZZZZ").await;
+    told += &said(&wrong.err().context("a wrong code is refused")?);
+    let by_phone = check(&website, &caller, &texting.verification_id, &texted).await?;
+    canaries.0.extend([("a texted code", texted), ("the assertion of a phone's owner", by_phone.assertion)]);
     canaries.0.extend([("a one-time code", code), ("a lead's assertion", proven.assertion)]);
     Ok(told)
 }
@@ -243,7 +262,10 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let sink = MailSink::start(folder.path(), &script(), None).await?;
     let collector = Collector::bind(([127, 0, 0, 1], 0).into())?;
-    let options = otp(Options::new(layout, store), "[mail]", &json!({"mail": smtp(sink.port())}))
+    let api = HttpSink::start(201)?;
+    let delivery = json!({"mail": smtp(sink.port()), "twilio": twilio(api.port())});
+    let options = otp(Options::new(layout, store), "[mail]", &delivery)
+        .set(TWILIO.0, TWILIO.1)
         .set("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
         .set("OTEL_BSP_SCHEDULE_DELAY", "100")
         .set("SAFECONDUCT_LOG__FORMAT", "json")
@@ -253,6 +275,7 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
         let one = "secrets: [{id: s1, secret: messenger, use: user_hash}]";
         let two = "secrets: [{id: s1, secret: messenger, use: user_hash}, {id: t1, secret: tokens, use: jwt}]";
         site.edit("workspace.yaml", one, two)?;
+        offer_sms(site)?;
         let brand = "brand: Demo Shop";
         site.edit("workspace.yaml", brand, &format!("{brand}\n    code: {{alphabet: letters, length: 10}}"))?;
         site.secret("demo-shop", "tokens", TOKEN_SECRET)
@@ -273,6 +296,10 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
             ("a lead's address", LEAD),
             ("a lead's address as it was typed", TYPED),
             ("an address that refuses mail", REFUSED),
+            ("a phone", PHONE),
+            ("a phone's number in its country", NATIONAL),
+            ("a phone as it was typed", TYPED_PHONE),
+            ("the password of a provider", TWILIO.1),
             ("a name", NAME),
             ("an input", NOTE),
             ("an input that names an object", ORDER),
@@ -282,7 +309,7 @@ async fn nothing_is_found(layout: Layout, store: Store) -> anyhow::Result<()> {
         .into(),
     );
     let told = live(&suite, &mut canaries).await?;
-    let told = told + &lead(&suite, &sink, &mut canaries).await?;
+    let told = told + &lead(&suite, &sink, &api, &mut canaries).await?;
     let search = canaries.search();
     search.finds_nothing_in("an error", told.as_bytes());
     let processes: &[&str] = match layout {

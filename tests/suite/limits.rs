@@ -11,7 +11,11 @@ use safeconduct_testkit::{Ask, Caller, Layout, Options, Refused, ShopUser, Store
 use safeconduct_types::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use crate::{ORDER, refused, succeeded};
@@ -300,4 +304,41 @@ async fn when_admission_is_lost_it_is_the_same() {
     succeeded(&agent.execute(&Ask::new(&ada, "list-orders", &json!({}))).await.unwrap());
     suite.kill("admission").unwrap();
     without(&suite, &agent, &ada).await.unwrap();
+}
+
+async fn health(suite: &Suite, name: &str) -> anyhow::Result<ServingStatus> {
+    let channel = Endpoint::from_shared(format!("http://{}", suite.address("connector")?))?.connect().await?;
+    let asked = HealthCheckRequest { service: name.to_owned() };
+    Ok(HealthClient::new(channel).check(asked).await?.into_inner().status())
+}
+
+#[tokio::test]
+async fn health_takes_writes_out_and_leaves_reads_in_while_the_store_is_gone() {
+    let options = Options::new(Layout::Separate, Store::Redis);
+    let mut suite = Suite::start_with(options, |site| {
+        for file in ["orders.yaml", "lead-orders.yaml"] {
+            let text = std::fs::read_to_string(site.folder().join("workspaces").join(file))?;
+            let anyway = text.replace("  effect: read\n", "  effect: read\n  on_store_failure: allow\n");
+            site.workspace_file(file, &anyway)?;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (agent, ada) = (suite.agent().unwrap(), suite.assertion(ShopUser::Ada).await.unwrap());
+    let patience = Duration::from_secs(20);
+    for name in ["connector.read", "connector.write"] {
+        until(name, patience, async || Ok((health(&suite, name).await? == ServingStatus::Serving).then_some(())))
+            .await
+            .unwrap();
+    }
+    suite.lose_store();
+    until("no writes", patience, async || {
+        Ok((health(&suite, "connector.write").await? == ServingStatus::NotServing).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(health(&suite, "connector.read").await.unwrap(), ServingStatus::Serving);
+    succeeded(&agent.execute(&Ask::new(&ada, "list-orders", &json!({}))).await.unwrap());
+    gone(&agent, &Ask::new(&ada, "refund-order", &inputs(7))).await;
 }

@@ -29,6 +29,7 @@ mod operators;
 mod otp;
 mod outage;
 mod races;
+mod replays;
 mod rotation;
 mod secrets;
 mod story;

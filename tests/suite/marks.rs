@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use safeconduct_proto::admission::v1 as admission;
-use safeconduct_proto::connector::v1::{DisableConnectorRequest, EnableConnectorRequest, ExecutionState};
+use safeconduct_proto::connector::v1::{
+    DisableConnectorRequest, EnableConnectorRequest, ExecutionState, ExecutionTarget, GetExecutionRequest,
+    execution_target,
+};
 use safeconduct_testkit::{Ask, Caller, Layout, Options, ShopUser, Store, Suite, token, until, user_hash};
 use safeconduct_types::{OperationId, SystemRandom};
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use crate::{refund, refused, succeeded};
 
@@ -59,6 +62,13 @@ async fn a_disabled_connector_is_refused_by_every_replica_until_it_is_enabled_ag
     assert_eq!(trail, 2, "{logs}");
 }
 
+async fn set_mark(suite: &Suite, key: admission::MarkKey, reason: &str) {
+    let mark = admission::Mark { key: Some(key), reason: reason.to_owned(), ..admission::Mark::default() };
+    let operation_id = OperationId::generate(&SystemRandom).to_string();
+    let set = admission::SetMarkRequest { mark: Some(mark), operation_id };
+    suite.caller(token::SISTER).unwrap().admission().set_mark(set).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_revoked_session_is_refused_by_every_process_and_others_are_not() {
     let mut suite = Suite::start(Options::new(Layout::Separate, Store::Redis)).await.unwrap();
@@ -78,11 +88,7 @@ async fn a_revoked_session_is_refused_by_every_process_and_others_are_not() {
         session_id: lost.session_id,
         ..admission::MarkKey::default()
     };
-    let mark =
-        admission::Mark { key: Some(key), reason: "Ada lost her phone".to_owned(), ..admission::Mark::default() };
-    let operation_id = OperationId::generate(&SystemRandom).to_string();
-    let set = admission::SetMarkRequest { mark: Some(mark), operation_id };
-    suite.caller_of("admission", token::SISTER).unwrap().admission().set_mark(set).await.unwrap();
+    set_mark(&suite, key, "Ada lost her phone").await;
     let set_at = std::time::Instant::now();
     for replica in &replicas {
         is_refused(replica, &ask(&lost.assertion), Code::Unauthenticated, "ASSERTION_REVOKED").await.unwrap();
@@ -115,10 +121,7 @@ async fn an_execution_that_is_tried_again_stops_when_its_contact_is_blocked() {
             contact_id,
             ..admission::MarkKey::default()
         };
-        let mark = admission::Mark { key: Some(key), reason: WHY.to_owned(), ..admission::Mark::default() };
-        let operation_id = OperationId::generate(&SystemRandom).to_string();
-        let set = admission::SetMarkRequest { mark: Some(mark), operation_id };
-        suite.caller(token::SISTER).unwrap().admission().set_mark(set).await.unwrap();
+        set_mark(&suite, key, WHY).await;
     });
     let execution = execution.unwrap();
     assert_eq!(execution.state(), ExecutionState::Failed, "{execution:?}");
@@ -136,4 +139,48 @@ async fn while_admission_cannot_be_heard_nothing_private_is_read() {
     succeeded(&agent.execute(&ask).await.unwrap());
     suite.kill("admission").unwrap();
     is_refused(&agent, &ask, Code::Unavailable, "MARKS_LAGGING").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_an_execution_hears_no_more_of_it_once_the_session_is_revoked() {
+    let suite = Suite::start(Options::new(Layout::All, Store::Embedded)).await.unwrap();
+    let ada = ShopUser::Ada.id();
+    let prove = async || suite.website().unwrap().prove(ada, &user_hash(ada), &["support-agent"]).await.unwrap();
+    let (kept, lost) = (prove().await, prove().await);
+    let busy = json!({"method": "POST", "path": "/refunds", "times": 50, "kind": {"retry_after": 3}});
+    suite.shop.fault(&busy).await.unwrap();
+    let agent = suite.agent().unwrap();
+    let ask = |assertion: &str| Ask::new(assertion, "refund-order", &refund(92)).key("watched");
+    let running = agent.execute(&ask(&kept.assertion).at_once()).await.unwrap();
+    assert_eq!(running.state(), ExecutionState::Running, "{running:?}");
+    let target = execution_target::Target::ExecutionId(running.execution_id.clone());
+    let mut look = Request::new(GetExecutionRequest {
+        target: Some(ExecutionTarget { target: Some(target) }),
+        assertion: lost.assertion.clone(),
+        max_wait: Some(Duration::from_secs(10).try_into().unwrap()),
+        ..GetExecutionRequest::default()
+    });
+    look.set_timeout(Duration::from_secs(15));
+    let repeat = ask(&lost.assertion).patient(Duration::from_secs(10));
+    let revoked = async {
+        suite.shop.effects_once("the first attempt", |effects| effects.refund_calls == 1).await.unwrap();
+        let key = admission::MarkKey {
+            kind: admission::MarkKind::SessionRevoked.into(),
+            workspace_id: "demo-shop".to_owned(),
+            contact_id: lost.contact.clone().unwrap().contact_id,
+            session_id: lost.session_id.clone(),
+            ..admission::MarkKey::default()
+        };
+        set_mark(&suite, key, WHY).await;
+    };
+    let mut connector = agent.connector();
+    let (looked, repeated, ()) = tokio::join!(connector.get_execution(look), agent.execute(&repeat), revoked);
+    refused(looked, Code::Unauthenticated, "ASSERTION_REVOKED");
+    refused(repeated, Code::Unauthenticated, "ASSERTION_REVOKED");
+    let goes_on = agent.get(&kept.assertion, &running.execution_id).await.unwrap();
+    assert_eq!(
+        goes_on.state(),
+        ExecutionState::Running,
+        "nobody else was shut out, and it was told long before the end"
+    );
 }

@@ -157,6 +157,13 @@ async fn usage_shows_what_is_taken_and_what_is_left() {
     assert_eq!(after["left"].as_i64().unwrap() + 1299, after["max"].as_i64().unwrap(), "{after}");
     let refused = desk.run("admission", token::AGENT, &usage).await;
     assert!(refused.code == Some(1) && refused.text().contains("CALLER_NOT_ALLOWED"), "{}", refused.text());
+    let logs = desk.suite.logs();
+    let trail: Vec<&str> = logs.lines().filter(|line| line.contains("an operator looked")).collect();
+    assert_eq!(trail.len(), 2, "each look, and nobody's who was refused: {trail:?}");
+    for line in trail {
+        assert!(["get_usage", "ops", "demo-shop"].iter().all(|part| line.contains(part)), "{line}");
+        assert!(!line.contains("cust_ada") && !line.contains(&contact), "{line}");
+    }
     let table = desk.run("admission", token::OPS, &usage[..5]).await;
     assert!(table.stdout.contains("money-out") && table.stdout.contains("1299"), "{}", table.text());
     let of_all = desk.run("admission", token::OPS, &usage[..3]).await;

@@ -1,18 +1,21 @@
 //! A lead proves an address: the code arrives, counts once, and opens what it should and nothing else.
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use safeconduct_proto::common::v1::guidance::Detail;
 use safeconduct_proto::common::v1::{ContactKind, VerificationMethod};
 use safeconduct_proto::identity::v1::StartSessionRequest;
 use safeconduct_proto::otp::v1 as pb;
-use safeconduct_testkit::{Ask, Caller, HttpSink, Layout, MailSink, MailTls, Options, Store, Suite, until};
+use safeconduct_testkit::{Ask, Caller, HttpSink, Layout, MailSink, MailTls, Options, Site, Store, Suite, until};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use crate::{refused, succeeded};
+use crate::{refused, refused_field, succeeded};
 
 const EMAIL: &str = "ada@example.com";
 const PLENTY: Duration = Duration::from_mins(1);
@@ -44,12 +47,38 @@ pub(crate) fn smtp(port: u16) -> Value {
 }
 
 pub(crate) async fn visitor(website: &Caller) -> Result<String, Status> {
+    visitor_of(website, "demo-shop").await
+}
+
+async fn visitor_of(website: &Caller, workspace: &str) -> Result<String, Status> {
     let request = StartSessionRequest {
-        workspace_id: "demo-shop".to_owned(),
+        workspace_id: workspace.to_owned(),
         presenters: vec!["website".to_owned(), "support-agent".to_owned()],
         ..StartSessionRequest::default()
     };
     Ok(website.identity().start_session(request).await?.into_inner().assertion)
+}
+
+/// The shape of Twilio's Messages resource, at a port of this machine.
+pub(crate) fn twilio(port: u16) -> Value {
+    json!({"http": {"url": format!("http://127.0.0.1:{port}/2010-04-01/Accounts/AC0123456789/Messages.json"),
+        "insecure_http": true, "allow_addresses": ["127.0.0.0/8"], "success": [201],
+        "auth": {"basic": {"user": "AC0123456789", "password": {"secret": "twilio-token"}}},
+        "form": {"To": "${to}", "From": "+353800000000", "Body": "${text}"}}})
+}
+
+/// The password of that.
+pub(crate) const TWILIO: (&str, &str) = ("SAFECONDUCT_SECRET_DEMO_SHOP_TWILIO_TOKEN", "test-twilio-token");
+
+/// The sample's codes go to phones in Ireland, too.
+pub(crate) fn offer_sms(site: &Site) -> anyhow::Result<()> {
+    site.edit("workspace.yaml", "    email: {from", "    sms: {via: [twilio], countries: [IE]}\n    email: {from")
+}
+
+/// The body of the text message in a request to Twilio.
+pub(crate) fn sms_body(request: &str) -> anyhow::Result<&str> {
+    let (_, body) = request.split_once("Body=").context("no body")?;
+    Ok(body.split_once('&').map_or(body, |(body, _)| body))
 }
 
 pub(crate) async fn start(
@@ -57,9 +86,10 @@ pub(crate) async fn start(
     assertion: &str,
     address: &str,
 ) -> Result<pb::StartVerificationResponse, Status> {
+    let channel = if address.starts_with('+') { pb::Channel::Sms } else { pb::Channel::Email };
     let request = pb::StartVerificationRequest {
         assertion: assertion.to_owned(),
-        channel: pb::Channel::Email.into(),
+        channel: channel.into(),
         address: address.to_owned(),
         purpose: "look-up-order".to_owned(),
         ..pb::StartVerificationRequest::default()
@@ -166,6 +196,149 @@ async fn lead(layout: Layout, store: Store) -> anyhow::Result<()> {
     assert!(agent.execute(&Ask::new(&proven.assertion, "find-orders", &other)).await.is_err());
     assert_eq!(sink.mails()?.len(), 1);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_lead_proves_a_phone_by_a_text_message_and_is_the_same_lead_in_every_session() {
+    let sink = HttpSink::start(201).unwrap();
+    let paper = json!({"http": {"url": "https://mail.example/", "form": {"to": "${to}", "text": "${text}"}}});
+    let delivery = json!({"paper": paper, "twilio": twilio(sink.port())});
+    let options = otp(Options::new(Layout::Separate, Store::Redis), "[paper]", &delivery).set(TWILIO.0, TWILIO.1);
+    let suite = Suite::start_with(options, offer_sms).await.unwrap();
+    let (website, agent) = (suite.website().unwrap(), suite.agent().unwrap());
+    let mut contacts = Vec::new();
+    for (number, typed) in ["+353 (0)85 123-4567", "+353 85 1234567"].into_iter().enumerate() {
+        let visitor = visitor(&website).await.unwrap();
+        // A landline of the country, and a phone of another.
+        for closed in ["+35315123456", "+447400123456"] {
+            refused_field(start(&website, &visitor, closed).await, "address");
+        }
+        let started = start(&website, &visitor, typed).await.unwrap();
+        assert_eq!(started.masked_address, "+353***67");
+        let request = sink.request(number + 1).await.unwrap();
+        let head = request.to_lowercase();
+        assert!(head.starts_with("post /2010-04-01/accounts/ac0123456789/messages.json http/1.1\r\n"), "{head}");
+        assert!(request.contains("authorization: Basic QUMwMTIzNDU2Nzg5OnRlc3QtdHdpbGlvLXRva2Vu"), "{request}");
+        assert!(request.ends_with("To=%2B353851234567"), "{request}");
+        let code = digits(sms_body(&request).unwrap()).unwrap();
+        delivered(&website, &visitor, &started.verification_id, pb::DeliveryState::Sent).await.unwrap();
+        let proven = check(&website, &visitor, &started.verification_id, code).await.unwrap();
+        assert_eq!(proven.kind(), ContactKind::Lead);
+        contacts.push(proven.contact_id);
+        // A phone is no email address.
+        let asked = agent.execute(&Ask::new(&proven.assertion, "find-orders", &json!({}))).await;
+        let told = refused(asked, Code::FailedPrecondition, "VERIFICATION_REQUIRED");
+        let Some(Detail::Verification(needed)) = told.guidance.detail else { panic!("{told:?}") };
+        assert_eq!(needed.methods, [i32::from(VerificationMethod::EmailCode)]);
+    }
+    assert_eq!(contacts[0], contacts[1]);
+    assert_eq!(sink.requests().len(), 2, "nothing went to the others");
+}
+
+/// The six digits in a text.
+fn digits(text: &str) -> anyhow::Result<&str> {
+    text.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 6).context("no code")
+}
+
+/// Takes connections, and answers nothing for as long as the guard lives.
+struct Hanging {
+    port: u16,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Hanging {
+    fn start() -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let held = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let holding = Arc::clone(&held);
+        std::thread::spawn(move || holding_all(&listener, &holding));
+        Ok(Self { port, held })
+    }
+
+    fn connections(&self) -> usize {
+        self.held.lock().unwrap().len()
+    }
+}
+
+fn holding_all(listener: &std::net::TcpListener, held: &Mutex<Vec<TcpStream>>) {
+    for stream in listener.incoming().flatten() {
+        held.lock().unwrap().push(stream);
+    }
+}
+
+/// What a process holds in memory, in KiB.
+fn resident(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[tokio::test]
+async fn a_mail_server_that_hangs_keeps_nobody_waiting_and_no_other_workspace() {
+    const ROWS: usize = 40;
+    let (mail, api) = (Hanging::start().unwrap(), HttpSink::start(200).unwrap());
+    let sample = include_str!("../../crates/safeconduct/sample/workspaces/workspace.yaml");
+    let (workspace, _) = sample.split_once("\n---\n").unwrap();
+    let next = json!({"http": {"url": format!("http://127.0.0.1:{}/", api.port()), "insecure_http": true,
+        "allow_addresses": ["127.0.0.0/8"], "form": {"to": "${to}", "text": "${text}"}}});
+    let other = workspace
+        .replace("workspace: demo-shop", "workspace: next-door")
+        .replace("via: [screen]", "via: [api]")
+        .replace("{screen: {console: true}}", &json!({"api": next}).to_string())
+        .split_once("  # Shared by all connectors")
+        .unwrap()
+        .0
+        .to_owned();
+    let options = otp(Options::new(Layout::All, Store::Embedded), "[mail]", &json!({"mail": smtp(mail.port)}))
+        .file("other.yaml", &other)
+        .set("SAFECONDUCT_DRAIN__GRACE", "200ms")
+        .set("SAFECONDUCT_DRAIN__HARD_DEADLINE", "40s");
+    let prepare = |site: &Site| {
+        let settings = std::fs::read_to_string(site.settings())?;
+        std::fs::write(site.settings(), settings.replace(r#"workspaces = ["demo-shop"]"#, r#"workspaces = ["*"]"#))?;
+        site.secret("next-door", "messenger", "test-messenger-secret")
+    };
+    let mut suite = Suite::start_with(options, prepare).await.unwrap();
+    let website = Arc::new(suite.website().unwrap());
+    let process = suite.process_id("all").unwrap();
+    let before = resident(process).unwrap();
+    let mut rows = JoinSet::new();
+    for row in 0..ROWS {
+        let website = Arc::clone(&website);
+        rows.spawn(async move {
+            let (session, mut longest, mut last) = (visitor(&website).await.unwrap(), Duration::ZERO, String::new());
+            for number in 0..5 {
+                let since = Instant::now();
+                let started = start(&website, &session, &format!("person{row}.{number}@example.com")).await.unwrap();
+                (last, longest) = (started.verification_id, longest.max(since.elapsed()));
+            }
+            (session, last, longest)
+        });
+    }
+    let started = rows.join_all().await;
+    until("somebody hangs", PLENTY, async || Ok((mail.connections() > 1).then_some(()))).await.unwrap();
+    // An attempt is given 25 s.
+    let longest = started.iter().map(|(_, _, took)| *took).max().unwrap();
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    // Half of the places stay free.
+    assert!(mail.connections() <= 64, "{} connections", mail.connections());
+    let stranger = visitor_of(&website, "next-door").await.unwrap();
+    let begun = start(&website, &stranger, EMAIL).await.unwrap();
+    let request = api.request(1).await.unwrap();
+    let code = digits(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!(check(&website, &stranger, &begun.verification_id, code).await.is_ok());
+    let after = resident(process).unwrap();
+    assert!(after < before + 96 * 1024, "from {before} to {after} KiB");
+    // Whoever hangs does not keep the process.
+    suite.terminate("all").unwrap();
+    let status = suite.exit("all", Duration::from_secs(45)).await.unwrap();
+    assert!(status.success(), "{status}");
+    suite.restart("all").await.unwrap();
+    let website = suite.website().unwrap();
+    let (session, id, _) = started.last().unwrap();
+    let state = delivery(&website, session, id).await.unwrap();
+    assert_eq!(state, pb::DeliveryState::Queued, "it still waits");
 }
 
 #[tokio::test]

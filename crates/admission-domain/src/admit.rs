@@ -47,6 +47,8 @@ pub struct Admit {
     /// The history of the store of the shared limits as it is known before anything is taken; asked for if there are
     /// charges to such limits.
     pub epoch: Box<str>,
+    /// Of what was written before this moment the store may have lost some; the epoch if nothing was ever lost.
+    pub lost_until: Timestamp,
     /// Whether it is listed among the contact's executions.
     pub listed: bool,
 }
@@ -133,7 +135,7 @@ fn repeat(now: Timestamp, asked: &Admit, own: Execution) -> Result<Decision<Admi
     let standing = own.standing(now);
     if own.is_held_by(asked.operation) && standing == Standing::Running {
         let resumed = own.token() > Token::FIRST;
-        return Ok(Decision::firm(AdmitAnswer::Admitted(Admitted { execution: own, resumed })));
+        return Ok(Decision::plain(AdmitAnswer::Admitted(Admitted { execution: own, resumed })));
     }
     Ok(Decision::plain(if own.is_held_by(asked.operation) && standing == Standing::Reserving {
         AdmitAnswer::Reserved(own)
@@ -229,12 +231,12 @@ fn take_over(now: Timestamp, asked: &Admit, id: &ExecutionId, found: &Found) -> 
     if target.is_held_by(asked.operation) {
         // A repeat. Once the lease has lapsed it is no permission to act any more; another operation may take over.
         return Ok(if target.standing(now) == Standing::Running {
-            Decision::firm(AdmitAnswer::Admitted(Admitted { execution: target, resumed: true }))
+            Decision::plain(AdmitAnswer::Admitted(Admitted { execution: target, resumed: true }))
         } else {
             Decision::plain(answer(now, target, Matched::Id))
         });
     }
-    match target.resume(now, asked.operation, asked.lease) {
+    match target.resume(now, asked.operation, asked.lease, asked.lost_until) {
         Ok(execution) => {
             links.push(Change::execution(execution.clone()));
             Ok(Decision::with(AdmitAnswer::Admitted(Admitted { execution, resumed: true }), links))

@@ -369,15 +369,22 @@ impl Execution {
     }
 
     /// Takes it over from an executor that has not reported back: a new holder, a higher token.
-    /// Gives the record back as it was if there is nothing to take over.
+    /// Gives the record back as it was if there is nothing to take over. Of what was written before `lost_until` some may
+    /// be lost, a take-over among it: the token is then higher than any of before.
     #[allow(clippy::result_large_err, reason = "the record moves through, it is not an error report")]
-    pub(crate) fn resume(self, now: Timestamp, operation: OperationId, lease: Lease) -> Result<Self, Self> {
+    pub(crate) fn resume(
+        self,
+        now: Timestamp,
+        operation: OperationId,
+        lease: Lease,
+        lost_until: Timestamp,
+    ) -> Result<Self, Self> {
         match self.standing(now) {
             // RUNNING, lapsed; UNKNOWN: resume.
             Standing::Unknown => {
                 let known = self.outcome().cloned();
                 let mut next = self.move_to(State::Running { lease_ends: AT_WRITE.after(lease.length()), known });
-                next.token = next.token.next();
+                next.token = next.token.next().max(Token::after(lost_until));
                 next.holder = operation;
                 next.recent.clear();
                 Ok(next)
@@ -509,7 +516,10 @@ mod tests {
 
     #[test]
     fn a_settle_with_an_old_token_changes_nothing() {
-        let record = running(seconds(0), lease(10)).resume(seconds(10), op(2), lease(10)).unwrap().written(seconds(10));
+        let record = running(seconds(0), lease(10))
+            .resume(seconds(10), op(2), lease(10), Timestamp::default())
+            .unwrap()
+            .written(seconds(10));
         assert!(record.token() > Token::FIRST);
         assert_eq!(record.clone().settle(Token::FIRST, op(3), completed()), Err(NotSettled::LeaseLost));
         assert_eq!(record.extend(seconds(11), Token::FIRST, op(3), Some(lease(10)), None, &[]), Err(LeaseLost));
@@ -518,7 +528,7 @@ mod tests {
     #[test]
     fn nobody_takes_over_a_lease_that_is_held() {
         let record = running(seconds(0), lease(10));
-        assert_eq!(record.clone().resume(seconds(9), op(2), lease(10)), Err(record));
+        assert_eq!(record.clone().resume(seconds(9), op(2), lease(10), Timestamp::default()), Err(record));
     }
 
     #[test]
@@ -584,7 +594,7 @@ mod tests {
     fn taken_over() -> Execution {
         let doubt = Settlement::Unknown { outcome: Some(sealed(9)) };
         let record = at(1, running(seconds(0), lease(10)).settle(Token::FIRST, op(2), doubt));
-        record.resume(seconds(10), op(3), lease(10)).unwrap().written(seconds(10))
+        record.resume(seconds(10), op(3), lease(10), Timestamp::default()).unwrap().written(seconds(10))
     }
 
     #[test]
@@ -595,7 +605,7 @@ mod tests {
         let record = at(11, record.extend(seconds(11), token, op(4), Some(lease(10)), Some(sealed(1)), &[]));
         assert_eq!(record.standing(seconds(30)), Standing::Unknown);
         assert_eq!(record.outcome(), Some(&sealed(9)));
-        let third = record.resume(seconds(30), op(5), lease(10)).unwrap().written(seconds(30));
+        let third = record.resume(seconds(30), op(5), lease(10), Timestamp::default()).unwrap().written(seconds(30));
         assert_eq!(third.outcome(), Some(&sealed(9)));
     }
 
@@ -621,7 +631,10 @@ mod tests {
 
     #[test]
     fn what_was_taken_over_is_not_released_while_in_doubt() {
-        let lapsed = running(seconds(0), lease(10)).resume(seconds(10), op(3), lease(10)).unwrap().written(seconds(10));
+        let lapsed = running(seconds(0), lease(10))
+            .resume(seconds(10), op(3), lease(10), Timestamp::default())
+            .unwrap()
+            .written(seconds(10));
         for record in [taken_over(), lapsed] {
             let token = record.token();
             let refused = record.clone().settle(token, op(4), released(false));

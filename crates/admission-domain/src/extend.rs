@@ -54,7 +54,7 @@ pub fn decide_extend(now: Timestamp, asked: &Extend, found: &Found) -> Result<De
             let decision = if asked.charges.is_empty() { decision } else { decision.counting(Counted::Charges) };
             Ok(if reserving { decision.listing(Listed::Resolved(asked.execution.clone())) } else { decision })
         }
-        Ok(Moved::Nowhere(same)) => Ok(Decision::firm(same)),
+        Ok(Moved::Nowhere(same)) => Ok(Decision::plain(same)),
         Err(LeaseLost) => Err(lease_lost()),
     }
 }

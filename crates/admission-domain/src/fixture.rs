@@ -80,6 +80,7 @@ pub(crate) fn admit(number: u64, keys: &[Key], print: u8) -> Admit {
         charges: Vec::new(),
         consume: Vec::new(),
         epoch: "first".into(),
+        lost_until: Timestamp::default(),
         listed: true,
     }
 }

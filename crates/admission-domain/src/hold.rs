@@ -120,7 +120,7 @@ pub fn decide_take(asked: &Take, found: &Found) -> Decision<Taken> {
     let hold = hold.unwrap_or(Hold::Open { execution: asked.execution.clone(), charges: Vec::new() });
     let Hold::Open { execution, mut charges } = hold else { return Decision::plain(Taken::Closed) };
     if asked.charges.iter().all(|one| charges.iter().any(|held| held.is(one))) {
-        return Decision::firm(Taken::Held);
+        return Decision::plain(Taken::Held);
     }
     charges.extend(asked.charges.iter().cloned().map(|held| Held { at: AT_WRITE, ..held }));
     let id = execution.clone();
@@ -149,16 +149,35 @@ pub fn decide_void(execution: &ExecutionId, found: &Found) -> Decision<Promise> 
         // Closed after it was held: it was promised, and has ended; a record that says otherwise is an older one, which a
         // fail-over of its store brought back.
         Some(Hold::Open { .. } | Hold::Closed { held: true } | Hold::Freed) => Decision::plain(Promise::Made),
-        Some(Hold::Closed { held: false }) => Decision::firm(Promise::Never),
+        Some(Hold::Closed { held: false }) => Decision::plain(Promise::Never),
         None => Decision::with(Promise::Never, vec![Change::hold(execution.clone(), Hold::Closed { held: false })]),
     }
 }
 
+/// An execution whose hold is to be closed if it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// Its id.
+    pub id: &'a ExecutionId,
+    /// Its record, if there is one.
+    pub record: Option<&'a Execution>,
+    /// Of what was written beside the hold before this moment some may be lost; the epoch if nothing was ever lost.
+    pub lost_until: Timestamp,
+}
+
 /// Closes the hold of an execution that has ended, or leaves it, as its record says; see [`Hold::fate`].
-pub fn decide_close(now: Timestamp, id: &ExecutionId, record: Option<&Execution>, found: &Found) -> Decision<()> {
+pub fn decide_close(now: Timestamp, ended: &Ended<'_>, found: &Found) -> Decision<()> {
+    let Ended { id, record, lost_until } = *ended;
     let asks = |decision: Decision<()>| Decision { asks: shared(record), ..decision };
-    let owed: Vec<Adjusted> =
-        record.into_iter().flat_map(Execution::owed).filter_map(|held| held.clone().recount(0)).collect();
+    // A hold that is there was not lost, nor was what it counts. Of one that is not, what was taken before the loss may
+    // be counted no more: to give it back would free what others took.
+    let is_counted = |held: &&Held| found.hold(id).is_some() || held.at >= lost_until;
+    let owed: Vec<Adjusted> = record
+        .into_iter()
+        .flat_map(Execution::owed)
+        .filter(is_counted)
+        .filter_map(|held| held.clone().recount(0))
+        .collect();
     if !owed.is_empty() && matches!(found.hold(id), None | Some(Hold::Closed { held: true })) {
         let freed = Decision::with((), vec![Change::hold(id.clone(), Hold::Freed)]);
         return asks(freed.counting(Counted::Adjusted(owed)).listing(Listed::Closed(id.clone())));
@@ -217,7 +236,8 @@ mod tests {
         let id = execution_id(1);
         let mut found = Found::default();
         found.insert(Name::Hold(id.clone()), Record::Hold(Hold::Closed { held: true }));
-        let decision = decide_close(seconds(0), &id, None, &found);
+        let ended = Ended { id: &id, record: None, lost_until: Timestamp::default() };
+        let decision = decide_close(seconds(0), &ended, &found);
         assert_eq!(decision.listed, [Listed::Closed(id)]);
         assert!(decision.changes.is_empty());
     }

@@ -64,7 +64,7 @@ pub use codec::{CodecError, decode, encode};
 pub use execution::{Actual, Execution, LeaseLost, Moved, NotSettled, Settlement, Standing, State, Token};
 pub use extend::{Extend, Extended, decide_extend, decide_withdraw};
 pub use held::{Adjusted, Held, is_shared};
-pub use hold::{Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads};
+pub use hold::{Ended, Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads};
 pub use key::{Fingerprint, Key, KeyKind, Keys};
 pub use list::{Entry, LISTED_FOR};
 pub use lookup::{Lookup, LookupAnswer, Target, decide_lookup};

@@ -247,20 +247,12 @@ pub struct Decision<A> {
     /// Whether the answer is true even if the changes can't be committed because others keep changing the records:
     /// they only make something easier to find.
     pub optional: bool,
-    /// Whether the answer stands for something that was written before, and is given only once that is as durable as if
-    /// it was written now: what was read, a fail-over may still lose.
-    pub firm: bool,
 }
 
 impl<A> Decision<A> {
     /// True already: nothing is written.
     pub(crate) const fn plain(answer: A) -> Self {
         Self::besides(answer, Vec::new())
-    }
-
-    /// What an earlier call of the operation made true.
-    pub(crate) fn firm(answer: A) -> Self {
-        Self { firm: true, optional: false, ..Self::plain(answer) }
     }
 
     /// Made true by these changes.
@@ -270,15 +262,7 @@ impl<A> Decision<A> {
 
     /// True without these changes, which only make something easier to find.
     pub(crate) const fn besides(answer: A, changes: Vec<Change>) -> Self {
-        Self {
-            answer,
-            changes,
-            counted: Counted::Nothing,
-            listed: Vec::new(),
-            asks: Vec::new(),
-            optional: true,
-            firm: false,
-        }
+        Self { answer, changes, counted: Counted::Nothing, listed: Vec::new(), asks: Vec::new(), optional: true }
     }
 
     pub(crate) fn map<B>(self, change: impl FnOnce(A) -> B) -> Decision<B> {
@@ -289,7 +273,6 @@ impl<A> Decision<A> {
             listed: self.listed,
             asks: self.asks,
             optional: self.optional,
-            firm: self.firm,
         }
     }
 

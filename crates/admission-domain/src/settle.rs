@@ -45,7 +45,7 @@ pub fn decide_settle(asked: &Settle, found: &Found) -> Result<Decision<Settled>,
     let reserving = matches!(record.state(), State::Reserving { .. });
     match record.settle(asked.token, asked.operation, asked.settlement.clone()) {
         Ok(Moved::To(next, adjusted)) => Ok(ended(next, adjusted, reserving, found)),
-        Ok(Moved::Nowhere(same)) => Ok(Decision::firm(same)),
+        Ok(Moved::Nowhere(same)) => Ok(Decision::plain(same)),
         Err(NotSettled::LeaseLost) => Err(lease_lost()),
         Err(NotSettled::NoSuchCharge(index)) => Err(Refusal::invalid_field(
             format!("completed.actual[charge_index={index}]"),

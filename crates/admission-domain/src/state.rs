@@ -23,6 +23,11 @@ impl Token {
         self.0
     }
 
+    /// Above all that were given before this moment, which count up from one or from an earlier moment.
+    pub(crate) fn after(lost_until: Timestamp) -> Self {
+        Self(u64::try_from(lost_until.as_millis()).unwrap_or(0))
+    }
+
     pub(crate) const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

@@ -96,6 +96,25 @@ fn a_request_without_keys_is_never_found_as_a_repeat() {
 }
 
 #[test]
+fn whoever_takes_over_after_a_loss_gets_a_higher_token_than_any_that_was_lost() {
+    let mut shelf = Shelf::default();
+    admitted(shelf.admit(&admit(1, &[caller(1)], 1)).unwrap());
+    let take_over = |number, lost_until| {
+        let resume = Some(execution_id(1));
+        crate::Admit { resume, lost_until, ..admit(number, &[caller(1)], 1) }
+    };
+    let mut last = Token::FIRST;
+    for (number, second, loss) in [(2, 10, 0), (3, 20, 15), (4, 30, 15), (5, 40, 35)] {
+        shelf.now = seconds(second);
+        let token = admitted(shelf.admit(&take_over(number, seconds(loss))).unwrap()).execution.token();
+        // Of a take-over that was lost, it would be the next.
+        let is_new = matches!(number, 3 | 5);
+        assert!(if is_new { token.number() > last.number() + 1 } else { token.number() == last.number() + 1 });
+        last = token;
+    }
+}
+
+#[test]
 fn whoever_takes_over_gets_a_higher_token_and_the_earlier_word_is_lost() {
     let mut shelf = Shelf::default();
     admitted(shelf.admit(&admit(1, &[caller(1), same(1)], 1)).unwrap());
@@ -233,8 +252,8 @@ mod reserving {
     use crate::execution::{Actual, State};
     use crate::fixture::{charge, sealed};
     use crate::held::Held;
-    use crate::hold::{Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void};
-    use crate::record::{AtWrite, Counted, Found, Record};
+    use crate::hold::{Ended, Fate, Hold, Promise, Take, Taken, decide_close, decide_take, decide_void};
+    use crate::record::{AtWrite, Counted, Decision, Found, Record};
     use crate::settle::{Resolve, decide_resolve};
 
     /// Execution 1 takes one of a limit of its own and one of a shared one, until 10 s.
@@ -320,7 +339,7 @@ mod reserving {
         assert_eq!((taken.answer, taken.counted), (Taken::Held, Counted::Charges));
         let mut held = Found::default();
         held.insert(Name::Hold(record.id().clone()), taken.changes[0].record.clone().unwrap());
-        assert_eq!(decide_take(&take, &held), crate::record::Decision::firm(Taken::Held), "a repeat takes nothing");
+        assert_eq!(decide_take(&take, &held), crate::record::Decision::plain(Taken::Held), "a repeat takes nothing");
         assert_eq!(decide_void(record.id(), &held), crate::record::Decision::plain(Promise::Made));
 
         let void = decide_void(record.id(), &nothing);
@@ -341,7 +360,7 @@ mod reserving {
         let mut found = Found::default();
         found.insert(Name::Hold(record.id().clone()), Record::Hold(held.clone()));
         let released = shelf.settle(&settle(1, 3, record.token(), released(false))).unwrap();
-        let closing = decide_close(seconds(1), record.id(), Some(&released), &found);
+        let closing = close(&released, &found);
         assert!(matches!(&closing.counted, Counted::Adjusted(back) if back[0].delta == -1), "{closing:?}");
         let closed = Record::Hold(Hold::Closed { held: true });
         assert_eq!(closing.changes[0].record, Some(closed.clone()));
@@ -457,6 +476,34 @@ mod reserving {
         found
     }
 
+    fn close_after(
+        record: &crate::execution::Execution,
+        found: &Found,
+        lost_until: safeconduct_types::Timestamp,
+    ) -> Decision<()> {
+        decide_close(seconds(1), &Ended { id: record.id(), record: Some(record), lost_until }, found)
+    }
+
+    fn close(record: &crate::execution::Execution, found: &Found) -> Decision<()> {
+        close_after(record, found, safeconduct_types::Timestamp::default())
+    }
+
+    #[test]
+    fn what_may_have_been_lost_with_its_count_is_not_given_back_unless_its_hold_is_there() {
+        let (mut shelf, it) = reserved();
+        shelf.settle(&settle(1, 3, it.token(), completed())).unwrap();
+        let record = shelf.settle(&settle(1, 4, it.token(), freed())).unwrap();
+        let taken = record.charges()[1].at;
+        let later = taken.after(Duration::from_millis(1));
+        let closed = with_hold(&record, Hold::Closed { held: true });
+        for (found, lost_until, back) in
+            [(Found::default(), taken, true), (Found::default(), later, false), (closed, later, true)]
+        {
+            let given = close_after(&record, &found, lost_until);
+            assert_eq!(matches!(given.counted, Counted::Adjusted(_)), back, "{found:?} {lost_until:?}");
+        }
+    }
+
     #[test]
     fn what_an_operator_frees_gives_back_what_it_used_of_shared_limits_once() {
         let (mut shelf, it) = reserved();
@@ -467,20 +514,19 @@ mod reserving {
         assert_eq!(record.charges()[0].amount, 0, "its own is given back with the record");
         for hold in [Some(Hold::Closed { held: true }), None] {
             let found = hold.map_or_else(Found::default, |hold| with_hold(&record, hold));
-            let given = decide_close(seconds(1), record.id(), Some(&record), &found);
+            let given = close(&record, &found);
             let Counted::Adjusted(back) = &given.counted else { panic!("{given:?}") };
             assert_eq!(back.iter().map(|one| one.delta).collect::<Vec<_>>(), [-3]);
             let Some(Record::Hold(Hold::Freed)) = given.changes[0].record else { panic!("{given:?}") };
         }
-        let again = decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, Hold::Freed));
+        let again = close(&record, &with_hold(&record, Hold::Freed));
         assert_eq!((again.counted, again.changes.len()), (Counted::Nothing, 0));
-        let void =
-            decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, Hold::Closed { held: false }));
+        let void = close(&record, &with_hold(&record, Hold::Closed { held: false }));
         assert_eq!(void.counted, Counted::Nothing, "what was never taken is not given back");
         // Nobody had come to close it: what it took is given back, not what it used.
         let charges = hold(&it).charges;
         let open = Hold::Open { execution: record.id().clone(), charges };
-        let closing = decide_close(seconds(1), record.id(), Some(&record), &with_hold(&record, open));
+        let closing = close(&record, &with_hold(&record, open));
         let Counted::Adjusted(back) = &closing.counted else { panic!("{closing:?}") };
         assert_eq!(back.iter().map(|one| one.delta).collect::<Vec<_>>(), [-1]);
         assert_eq!(closing.changes[0].record, Some(Record::Hold(Hold::Freed)));

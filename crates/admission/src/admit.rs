@@ -14,8 +14,9 @@ use tracing::Span;
 
 use crate::Admission;
 use crate::counts::{Split, to_all, to_denied};
+use crate::healing::Healing;
 use crate::ledger::{Asked, Page, RETRY_AFTER, Ruled, refusal};
-use crate::shared::{Healing, Shared};
+use crate::shared::Shared;
 use crate::view::View;
 use crate::wire::{Checks, Entry, Parsed, parse_admit, to_key_reused, to_record};
 
@@ -70,6 +71,9 @@ impl Admission {
         let split = Split::of(&asked.charges);
         if !split.shared.is_empty() {
             asked.epoch = self.ledger.shared(page.workspace).epoch().into();
+        }
+        if asked.resume.is_some() {
+            asked.lost_until = page.lost_until();
         }
         let asked = &*asked;
         let reads = asked.reads();

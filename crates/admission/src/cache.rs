@@ -1,7 +1,7 @@
 //! What this process wrote of executions that it will probably hear of again: with it, extending and settling take one
 //! round trip. What somebody else has written since is noticed, because the store compares.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use safeconduct_types::ExecutionId;
@@ -12,6 +12,8 @@ use crate::view::View;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// What an entry takes besides.
 const ENTRY: usize = 2048;
+/// Entries of the order that stand for nothing and are no reason to tidy it.
+const SPARE: usize = 64;
 
 /// Executions that were written a short while ago; the oldest go first.
 #[derive(Debug, Default)]
@@ -22,7 +24,8 @@ struct Kept {
     next: u64,
     bytes: usize,
     views: HashMap<ExecutionId, (u64, usize, View)>,
-    order: BTreeMap<u64, ExecutionId>,
+    /// By age. Those that were taken out stay until they are the oldest, or too many.
+    order: VecDeque<(u64, ExecutionId)>,
 }
 
 impl Cache {
@@ -34,11 +37,18 @@ impl Cache {
         kept.next = kept.next.saturating_add(1);
         let number = kept.next;
         kept.bytes = kept.bytes.saturating_add(size);
-        kept.order.insert(number, id.clone());
+        kept.order.push_back((number, id.clone()));
         kept.views.insert(id, (number, size, view));
         while kept.bytes > MAX_BYTES {
-            let Some((_, oldest)) = kept.order.pop_first() else { break };
-            kept.take(&oldest);
+            let Some((number, oldest)) = kept.order.pop_front() else { break };
+            if kept.has(number, &oldest) {
+                kept.take(&oldest);
+            }
+        }
+        if kept.order.len() > 2 * kept.views.len() + SPARE {
+            let mut order = std::mem::take(&mut kept.order);
+            order.retain(|(number, id)| kept.has(*number, id));
+            kept.order = order;
         }
     }
 
@@ -53,9 +63,13 @@ impl Cache {
 }
 
 impl Kept {
+    /// Whether this is what was put last under that id.
+    fn has(&self, number: u64, id: &ExecutionId) -> bool {
+        self.views.get(id).is_some_and(|(last, ..)| *last == number)
+    }
+
     fn take(&mut self, id: &ExecutionId) -> Option<View> {
-        let (number, size, view) = self.views.remove(id)?;
-        self.order.remove(&number);
+        let (_, size, view) = self.views.remove(id)?;
         self.bytes = self.bytes.saturating_sub(size);
         Some(view)
     }
@@ -65,4 +79,41 @@ impl Kept {
 pub(crate) fn sealed_bytes(record: &safeconduct_admission_domain::Execution) -> usize {
     let sealed = [Some(record.intent()), record.checkpoint(), record.outcome()];
     sealed.into_iter().flatten().map(|one| one.as_bytes().len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_types::{ContactId, SystemRandom};
+
+    use super::*;
+
+    fn ids(count: usize) -> Vec<ExecutionId> {
+        let contact = ContactId::from_digest(&[7; 16]);
+        let workspace = "acme".parse().unwrap();
+        (0..count).map(|_| ExecutionId::generate(&workspace, &contact, &SystemRandom)).collect()
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_what_was_put_again_is_young() {
+        let cache = Cache::default();
+        let room = MAX_BYTES / ENTRY;
+        let ids = ids(room + 2);
+        for id in ids.iter().take(room).chain(ids.first()).chain(ids.iter().skip(room)) {
+            cache.put(id.clone(), View::blank());
+        }
+        let kept: Vec<bool> = ids.iter().map(|id| cache.take(id).is_some()).collect();
+        assert_eq!(kept.get(..4).unwrap(), [true, false, false, true]);
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), room);
+        assert_eq!(cache.lock().bytes, 0);
+    }
+
+    #[test]
+    fn what_was_taken_out_leaves_no_trace_for_long() {
+        let cache = Cache::default();
+        for id in ids(10 * SPARE) {
+            cache.put(id.clone(), View::blank());
+            assert!(cache.take(&id).is_some());
+            assert!(cache.lock().order.len() <= SPARE + 2);
+        }
+    }
 }

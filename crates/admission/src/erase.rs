@@ -112,6 +112,5 @@ fn gone(id: &ExecutionId, found: &Found) -> Decision<Option<bool>> {
         listed: vec![Listed::Undone(id.clone()), Listed::Resolved(id.clone())],
         asks: Vec::new(),
         optional: false,
-        firm: false,
     }
 }

@@ -11,9 +11,10 @@ use tracing::Span;
 
 use crate::Admission;
 use crate::counts::{Split, to_all, to_denied};
+use crate::healing::Healing;
 use crate::ledger::{Asked, Page, RETRY_AFTER, Ruled, refusal};
 use crate::settle::somebody_elses;
-use crate::shared::{Healing, Shared, no_more};
+use crate::shared::{Shared, no_more};
 use crate::view::View;
 use crate::wire::{Checks, parse_extend};
 

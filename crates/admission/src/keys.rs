@@ -1,9 +1,12 @@
 //! What records, counters and lists are called in the store.
 
+use std::collections::HashMap;
+use std::sync::{OnceLock, PoisonError, RwLock};
+
 use safeconduct_admission_domain::limit::{Charge, Kind};
 use safeconduct_admission_domain::mark::{parts, put};
 use safeconduct_admission_domain::{KeyKind, Name};
-use safeconduct_store::{RecordKey, Slot, StoreKeyer};
+use safeconduct_store::{KeyName, RecordKey, Slot, StoreKeyer};
 use safeconduct_types::WorkspaceId;
 
 /// The slot of the contact whose execution ids carry `route`.
@@ -39,13 +42,49 @@ pub(crate) fn mark(keyer: &StoreKeyer, slot: &Slot, key: &[u8]) -> RecordKey {
     keyer.key(slot, "mark", &[key])
 }
 
-/// The counter of this charge.
-pub(crate) fn counter(keyer: &StoreKeyer, slot: &Slot, charge: &Charge) -> RecordKey {
-    let space = match charge.limit().kind() {
-        Kind::Rate => "rate",
-        Kind::Count | Kind::Sum => "cap",
-    };
-    charge.identified(|parts| keyer.key(slot, space, parts))
+/// Names that all contacts have in common, remembered: a keyed hash costs more than to look it up.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    list: OnceLock<KeyName>,
+    counters: RwLock<HashMap<Vec<u8>, KeyName>>,
+}
+
+impl Common {
+    /// The most that are remembered. Limits are defined by connectors, a few for each.
+    const MOST: usize = 4096;
+
+    /// As [`list`].
+    pub(crate) fn list(&self, keyer: &StoreKeyer, slot: &Slot) -> RecordKey {
+        self.list.get_or_init(|| keyer.name(LIST, &[])).within(slot)
+    }
+
+    /// The counter of this charge.
+    pub(crate) fn counter(&self, keyer: &StoreKeyer, slot: &Slot, charge: &Charge) -> RecordKey {
+        let space = match charge.limit().kind() {
+            Kind::Rate => "rate",
+            Kind::Count | Kind::Sum => "cap",
+        };
+        charge.identified(|parts| {
+            // Of dimensions there are as many as values.
+            if charge.limit().dimensions.is_some() {
+                return keyer.key(slot, space, parts);
+            }
+            let mut identity = Vec::with_capacity(128);
+            for part in std::iter::once(&space.as_bytes()).chain(parts) {
+                put(&mut identity, part);
+            }
+            if let Some(name) = self.counters.read().unwrap_or_else(PoisonError::into_inner).get(&identity) {
+                return name.within(slot);
+            }
+            let name = keyer.name(space, parts);
+            let mut known = self.counters.write().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= Self::MOST {
+                known.clear();
+            }
+            known.insert(identity, name);
+            name.within(slot)
+        })
+    }
 }
 
 /// What stands in the contact's list for the counter of a cap, so that it is found when the contact is erased.
@@ -62,12 +101,13 @@ pub(crate) fn counter_of(keyer: &StoreKeyer, slot: &Slot, member: &[u8]) -> Opti
     Some(keyer.key(slot, "cap", &parts))
 }
 
+const LIST: &str = "list";
 /// No execution id begins so.
 const COUNTER: u8 = b'#';
 
 /// The contact's executions, by the time of their admission.
 pub(crate) fn list(keyer: &StoreKeyer, slot: &Slot) -> RecordKey {
-    keyer.key(slot, "list", &[])
+    keyer.key(slot, LIST, &[])
 }
 
 /// The contact's executions that are not yet promised, by the end of their lease.
@@ -78,4 +118,37 @@ pub(crate) fn reserving(keyer: &StoreKeyer, slot: &Slot) -> RecordKey {
 /// The executions that hold of the workspace's limits, by when to look after them.
 pub(crate) fn holds(keyer: &StoreKeyer, slot: &Slot) -> RecordKey {
     keyer.key(slot, "holds", &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_admission_domain::Digest;
+    use safeconduct_admission_domain::limit::{Limit, LimitName, Rate, Scope, Shape, Unit};
+    use safeconduct_types::Secret;
+
+    use super::*;
+
+    #[test]
+    fn a_remembered_name_is_the_one_that_would_be_made_anew() {
+        let keyer = StoreKeyer::new(&Secret::new(vec![7; 32]));
+        let slots = [b"a", b"b"].map(|slot| keyer.slot(&[slot]));
+        let charge = |name: &str, dimensions| {
+            let shape = Shape::Rate(Rate::parse(1, 1000, 0).unwrap());
+            let name = LimitName::parse(name).unwrap();
+            let limit = Limit { name, scope: Scope::Workspace, per_contact: true, dimensions, shape };
+            Charge::parse(limit, 1, Unit::NONE).unwrap()
+        };
+        let charges = [charge("x", None), charge("y", None), charge("x", Some(Digest::new([1; 32])))];
+        let common = Common::default();
+        for _ in 0..2 {
+            for slot in &slots {
+                for charge in &charges {
+                    let anew = charge.identified(|parts| keyer.key(slot, "rate", parts));
+                    assert_eq!(common.counter(&keyer, slot, charge), anew);
+                }
+                assert_eq!(common.list(&keyer, slot), list(&keyer, slot));
+            }
+        }
+        assert_eq!(common.counters.read().unwrap().len(), 2, "what has dimensions is not remembered");
+    }
 }

@@ -21,6 +21,7 @@ use safeconduct_types::{ExecutionId, OperationId, Reason, Refusal, Timestamp, Wo
 use crate::cache::Cache;
 use crate::counts::{self, Denial};
 use crate::engine::{Engine, Stepped};
+use crate::healing::Healers;
 use crate::keys;
 use crate::view::{View, mark_name};
 
@@ -44,10 +45,14 @@ pub(crate) struct Ledger {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) keyer: StoreKeyer,
     pub(crate) calendars: Calendars,
+    /// What counters and lists are called.
+    common: keys::Common,
     /// The contact's records of executions.
     pub(crate) executions: Cache,
     /// What executions hold of shared limits.
     pub(crate) holds: Cache,
+    /// Who looks after reservations that nobody reported back on.
+    pub(crate) healers: Healers,
 }
 
 /// Those of one slot: of a contact, or what is shared over the contacts of a workspace.
@@ -87,8 +92,9 @@ pub(crate) enum Ruled<A> {
 
 impl Ledger {
     pub(crate) fn new(engine: Arc<dyn Engine>, keyer: StoreKeyer) -> Self {
-        let calendars = Calendars::new();
-        Self { engine, keyer, calendars, executions: Cache::default(), holds: Cache::default() }
+        let (calendars, common) = (Calendars::new(), keys::Common::default());
+        let (executions, holds) = (Cache::default(), Cache::default());
+        Self { engine, keyer, calendars, common, executions, holds, healers: Healers::default() }
     }
 
     /// The page of the contact whose execution ids carry `route`.
@@ -230,7 +236,7 @@ impl Page<'_> {
     /// The step that makes a decision true.
     fn draft<A>(&self, asked: &Asked<'_>, view: &View, decision: &Decision<A>, now: Timestamp) -> Draft {
         let calendars = &self.ledger.calendars;
-        let counter = |charge: &Charge| keys::counter(&self.ledger.keyer, &self.slot, charge);
+        let counter = |charge: &Charge| self.ledger.common.counter(&self.ledger.keyer, &self.slot, charge);
         let mut meters: Vec<(RecordKey, Meter)> = Vec::new();
         let mut skip = 0;
         match &decision.counted {
@@ -245,12 +251,12 @@ impl Page<'_> {
             }
         }
         meters.extend(decision.asks.iter().map(|one| (counter(one), counts::ask(one, now, calendars))));
-        let writes = decision.firm || !decision.changes.is_empty() || !meters.is_empty() || !decision.listed.is_empty();
+        let writes = !decision.changes.is_empty() || !meters.is_empty() || !decision.listed.is_empty();
         if !writes {
             return Draft::default();
         }
         let (names, changes) = self.changes(view, &decision.changes);
-        let listed = decision.listed.iter().flat_map(|listed| self.indexed(listed));
+        let listed = decision.listed.iter().flat_map(|listed| self.indexed(asked.operation, listed));
         Draft {
             skip,
             names,
@@ -303,7 +309,7 @@ impl Page<'_> {
         })
     }
 
-    fn indexed(&self, listed: &Listed) -> Vec<IndexOp<RecordKey>> {
+    fn indexed(&self, operation: OperationId, listed: &Listed) -> Vec<IndexOp<RecordKey>> {
         let (keyer, slot) = (&self.ledger.keyer, &self.slot);
         let member = |id: &ExecutionId| id.as_str().as_bytes().to_vec();
         let add = |key, score, id| IndexOp::Add { key, score, member: member(id) };
@@ -311,11 +317,9 @@ impl Page<'_> {
             Listed::Begun(id) => {
                 let below = When::Now(0_i64.saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX)));
                 let key = self.list();
-                vec![
-                    IndexOp::Trim { key: key.clone(), below },
-                    add(key.clone(), When::Now(0), id),
-                    IndexOp::Expire { key: key.clone(), at: ahead(LIST_KEPT_FOR) },
-                ]
+                let trim = is_chosen(operation).then(|| IndexOp::Trim { key: key.clone(), below });
+                let expire = IndexOp::Expire { key: key.clone(), at: ahead(LIST_KEPT_FOR) };
+                trim.into_iter().chain([add(key.clone(), When::Now(0), id), expire]).collect()
             }
             Listed::Undone(id) => vec![IndexOp::Remove { key: self.list().clone(), member: member(id) }],
             Listed::Reserving(id, length) => vec![add(keys::reserving(keyer, slot), ahead(*length), id)],
@@ -326,7 +330,7 @@ impl Page<'_> {
     }
 
     fn list(&self) -> &RecordKey {
-        self.list.get_or_init(|| keys::list(&self.ledger.keyer, &self.slot))
+        self.list.get_or_init(|| self.ledger.common.list(&self.ledger.keyer, &self.slot))
     }
 
     pub(crate) fn key(&self, name: &Name) -> RecordKey {
@@ -336,6 +340,11 @@ impl Page<'_> {
     /// The store's history as it is known.
     pub(crate) fn epoch(&self) -> String {
         self.ledger.engine.epoch(&self.slot)
+    }
+
+    /// Of what was written here before this moment, some may be lost.
+    pub(crate) fn lost_until(&self) -> Timestamp {
+        self.ledger.engine.lost_until(&self.slot)
     }
 }
 
@@ -361,6 +370,12 @@ impl Draft {
     fn is_empty(&self) -> bool {
         self.step.changes.is_empty() && self.step.meters.is_empty() && self.step.index.is_empty()
     }
+}
+
+/// Whether this operation, one of sixteen, tidies the contact's list: what is listed too long is passed over by whoever
+/// reads it, and each may leave it to a later one.
+fn is_chosen(operation: OperationId) -> bool {
+    operation.as_bytes().last().is_none_or(|last| last % 16 == 0)
 }
 
 /// How long the counter of this charge may count, from its last change on: its window, and what is kept beyond.

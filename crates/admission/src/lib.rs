@@ -23,6 +23,7 @@ mod envoy;
 mod erase;
 mod extend;
 mod grpc;
+mod healing;
 mod keys;
 mod ledger;
 mod list;

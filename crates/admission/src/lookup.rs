@@ -114,7 +114,6 @@ fn rates(answer: LookupAnswer) -> Decision<LookupAnswer> {
         listed: Vec::new(),
         asks: Vec::new(),
         optional: false,
-        firm: false,
     }
 }
 

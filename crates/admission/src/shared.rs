@@ -21,8 +21,8 @@
 //! history, and it counts as promised. Then C: promised makes it `RUNNING` with its lapsed lease, which reads as
 //! unknown; not promised makes it `RELEASED`, and what it took is given back.
 //!
-//! Whoever is denied by a cap first looks after reservations of that slot that are due, [`AT_A_TIME`], and tries once
-//! more, until it passes, none is due, or [`LOOKED_AFTER`] were looked after. So what leaked is there for the first who
+//! Whoever is denied by a cap first looks after reservations of that slot that are due, and tries once more, until it
+//! passes, none is due, or it has done so often or long enough (`healing.rs`). So what leaked is there for the first who
 //! asks after its lease.
 //!
 //! # Why it holds
@@ -59,42 +59,24 @@
 //! Charges that leave no record but touch both slots use the same protocol under an execution of their own that is
 //! settled at once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
 use safeconduct_admission_domain::limit::Charge;
 use safeconduct_admission_domain::meter::Remaining;
 use safeconduct_admission_domain::{
-    Decision, Execution, Found, Held, Hold, Listed, Name, Promise, Resolve, Standing, State, Take, Taken, decide_close,
-    decide_resolve, decide_take, decide_void, hold_reads,
+    Decision, Ended, Execution, Found, Held, Hold, Listed, Name, Promise, Resolve, Standing, State, Take, Taken,
+    decide_close, decide_resolve, decide_take, decide_void, hold_reads,
 };
-use safeconduct_store::{RecordKey, Slot};
 use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp, WorkspaceId};
 
 use crate::counts::Denial;
-use crate::keys;
-use crate::ledger::{Asked, Ledger, Page, Ruled, named, refusal};
+use crate::healing::Healing;
+use crate::ledger::{Asked, Ledger, Page, Ruled, named};
 use crate::view::View;
-
-/// How many reservations that are due somebody who was denied looks after at a time, before asking once more.
-const AT_A_TIME: usize = 32;
-/// How many in all, at most. A process that dies leaves as many as it had requests under way.
-const LOOKED_AFTER: usize = 1024;
-/// How many of them at once.
-const AT_ONCE: usize = 8;
 
 /// When to look after a hold whose execution is being freed by an operator.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
-
-/// What somebody who was denied has looked after.
-#[derive(Debug, Default)]
-pub(crate) struct Healing {
-    looked_after: usize,
-    /// Those that are still due: they are left to others, and those behind them are not.
-    left: HashSet<ExecutionId>,
-}
 
 /// What became of taking from shared limits.
 #[derive(Debug)]
@@ -192,7 +174,7 @@ impl Ledger {
         self.close(workspace, View::blank(), now, id, None).await.map(drop)
     }
 
-    async fn close(
+    pub(crate) async fn close(
         &self,
         workspace: &WorkspaceId,
         view: View,
@@ -203,7 +185,11 @@ impl Ledger {
         let page = self.shared(workspace);
         let names = hold_reads(id);
         let asked = Asked { operation: naming("close", id), first: &names, marks: &[], charges: &[] };
-        match page.decide(&asked, view, no_more, |_, found| Ok(decide_close(now, id, record, found))).await? {
+        // Asked only where it matters.
+        let is_released = record.is_some_and(|record| matches!(record.state(), State::Released { .. }));
+        let lost_until = if is_released { page.lost_until() } else { Timestamp::default() };
+        let ended = Ended { id, record, lost_until };
+        match page.decide(&asked, view, no_more, |_, found| Ok(decide_close(now, &ended, found))).await? {
             Ruled::Answer { left, .. } => Ok(left),
             Ruled::Denied(_) | Ruled::Marked(_) => Err(Refusal::internal("closing a hold was denied")),
         }
@@ -272,51 +258,6 @@ impl Ledger {
         // Asked after the stroke: that one was made under this history, or an earlier one.
         Ok((promise, shared.epoch() == epoch))
     }
-
-    /// Looks after some reservations of this page that are due. Whether it is worth while to ask once more.
-    pub(crate) async fn heal(&self, page: &Page<'_>, healing: &mut Healing) -> Result<bool, Refusal> {
-        let shared = page.route.is_empty();
-        let index =
-            if shared { keys::holds(&self.keyer, &page.slot) } else { keys::reserving(&self.keyer, &page.slot) };
-        let most = AT_A_TIME.min(LOOKED_AFTER.saturating_sub(healing.looked_after));
-        let mut due = self.due(&page.slot, &index, most.saturating_add(healing.left.len())).await?;
-        due.retain(|id| !healing.left.contains(id));
-        due.truncate(most);
-        let looks = due.into_iter().map(|id| async move {
-            let looked =
-                if shared { self.look_after(page, &id).await } else { self.resolve(page.workspace, &id).await };
-            (id, looked)
-        });
-        let looks: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-        healing.looked_after = healing.looked_after.saturating_add(looks.len());
-        let any = !looks.is_empty();
-        for (id, looked) in looks {
-            let done = looked.unwrap_or_else(|refusal| {
-                // Another shard of the store may be gone. Whoever was denied is denied all the same.
-                tracing::warn!(reason = refusal.reason().as_str(), "a reservation was not looked after yet");
-                false
-            });
-            if !done {
-                healing.left.insert(id);
-            }
-        }
-        Ok(any)
-    }
-
-    /// Closes a hold if its record says so, or looks again later.
-    async fn look_after(&self, shared: &Page<'_>, id: &ExecutionId) -> Result<bool, Refusal> {
-        let page = self.page(shared.workspace, id.route());
-        let mut view = View::blank();
-        page.read(&mut view, &[Name::Execution(id.clone())]).await?;
-        self.close(shared.workspace, View::blank(), view.now, id, view.found.execution(id)).await.map(|_| true)
-    }
-
-    async fn due(&self, slot: &Slot, index: &RecordKey, most: usize) -> Result<Vec<ExecutionId>, Refusal> {
-        let now = self.engine.now_estimate().as_millis();
-        let (_, due) = self.engine.index(slot, index, 0..=now, most, false).await.map_err(refusal)?;
-        let id = |(_, member): (i64, bytes::Bytes)| std::str::from_utf8(&member).ok()?.parse().ok();
-        Ok(due.into_iter().filter_map(id).collect())
-    }
 }
 
 async fn resolve_at(page: &Page<'_>, view: View, asked: &Resolve) -> Result<Option<Execution>, Refusal> {
@@ -341,7 +282,6 @@ fn listing(listed: Listed) -> Decision<()> {
         listed: vec![listed],
         asks: Vec::new(),
         optional: true,
-        firm: false,
     }
 }
 

@@ -11,13 +11,14 @@ use safeconduct_admission_domain::{
 use safeconduct_proto::admission::v1 as proto;
 use safeconduct_proto::admission::v1::admit_response::Decision;
 use safeconduct_service::wire::to_mark;
-use safeconduct_types::{ExecutionId, OperationId, Refusal, WorkspaceId};
+use safeconduct_types::{ExecutionId, OperationId, Refusal, Timestamp, WorkspaceId};
 
 use crate::Admission;
 use crate::admit::too_late;
 use crate::counts::{Split, to_all, to_denied};
+use crate::healing::Healing;
 use crate::ledger::{Asked, Page, Ruled};
-use crate::shared::{Healing, no_more};
+use crate::shared::no_more;
 use crate::view::View;
 use crate::wire::{Checks, Takes};
 
@@ -126,6 +127,7 @@ impl Admission {
             charges: takes.charges,
             consume: takes.consume,
             epoch: Box::default(),
+            lost_until: Timestamp::default(),
             listed: false,
         };
         match self.admit_recorded(page, &mut asked, marks).await? {

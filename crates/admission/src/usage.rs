@@ -47,7 +47,6 @@ async fn read(
             listed: Vec::new(),
             asks: asks.to_vec(),
             optional: false,
-            firm: false,
         })
     };
     match page.decide(&asked, View::blank(), no_more, decide).await? {

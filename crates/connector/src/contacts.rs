@@ -223,6 +223,7 @@ mod tests {
                 proven: identity::Proven::default(),
             },
             method: identity::Method::UserHash,
+            proven_by: None,
             validity: Validity::new(issued, lifetime, issued.after(MINUTE * 60)),
         };
         sign(&claims, &key(seed), &Counting::default()).unwrap()

@@ -117,7 +117,7 @@ impl Service {
         let rates =
             bound.as_ref().map_or_else(|_| Ok(Vec::new()), |binding| limits::rates(&request.connector, binding))?;
         let (left, has_store) = match self.look_up(&request, rates).await? {
-            Looked::Found(seen) => return Ok(self.wait_for_end(&request, *seen).await),
+            Looked::Found(seen) => return self.wait_for_end(&request, *seen).await,
             Looked::Absent(left) => (left, true),
             Looked::WithoutStore(left) => (left, false),
         };
@@ -381,7 +381,7 @@ impl Service {
         match answer {
             AdmitAnswer::Replay(record) | AdmitAnswer::Running(record) => {
                 let seen = self.replay(&request, record)?;
-                Ok(self.wait_for_end(&request, seen).await)
+                self.wait_for_end(&request, seen).await
             }
             AdmitAnswer::Unknown(record) => self.recall(&request, record).await,
             AdmitAnswer::KeyReused => Err(key_reused()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use safeconduct_admission_client::Target;
 use safeconduct_service::caller::{Caller, Role};
-use safeconduct_types::{ContactId, Deadline, Refusal, WorkspaceId};
+use safeconduct_types::{ContactId, Deadline, MarkCheck, Refusal, WorkspaceId};
 
 use crate::execute::{ANSWER_MARGIN, Request};
 use crate::marks::Stakes;
@@ -16,10 +16,18 @@ use crate::{Service, keys};
 /// Between two looks at a record that is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Who looks.
+struct Looking {
+    workspace: WorkspaceId,
+    contact: Option<ContactId>,
+    /// The marks that end the right to look.
+    marks: Vec<MarkCheck>,
+}
+
 impl Service {
     /// Shows an execution: to a caller with an assertion of its contact, in any session, and to backend and operator.
     pub(crate) async fn get(&self, caller: &Caller, wanted: Wanted, deadline: Deadline) -> Result<Seen, Refusal> {
-        let (workspace, contact) = self.whose(caller, &wanted).await?;
+        let Looking { workspace, contact, marks } = self.whose(caller, &wanted).await?;
         let patience = Deadline::within(self.clock.instant(), wanted.max_wait.unwrap_or_default())
             .earlier(deadline.sooner(ANSWER_MARGIN));
         loop {
@@ -35,33 +43,41 @@ impl Service {
                 return Ok(seen);
             }
             tokio::time::sleep(PAUSE).await;
+            if !marks.is_empty() {
+                self.heed(marks.clone(), Stakes::Private).await?;
+            }
         }
     }
 
     /// An execution that another request began, waited for as long as this caller wants to wait for its end. The
-    /// record is looked at; nothing is lost if nobody looks.
-    pub(crate) async fn wait_for_end(&self, request: &Request, mut seen: Seen) -> Seen {
+    /// record is looked at; nothing is lost if nobody looks. Who was shut out meanwhile is told nothing more.
+    pub(crate) async fn wait_for_end(&self, request: &Request, mut seen: Seen) -> Result<Seen, Refusal> {
         let patience = Deadline::within(self.clock.instant(), request.max_wait.unwrap_or_default())
             .earlier(request.deadline.sooner(ANSWER_MARGIN));
         while seen.running && patience.remaining(self.clock.instant()) > PAUSE {
             tokio::time::sleep(PAUSE).await;
+            let heeded = self.heed(request.marks.checks.to_vec(), Stakes::of(&request.connector)).await?;
+            if heeded.ask {
+                // Nobody here can say whether this caller may still hear of it.
+                return Ok(seen);
+            }
             let found = self.find(request.tenant.id(), &seen.execution, Some(&request.contact.id), patience).await;
             match found {
                 Ok(found) => seen = Seen { replay: seen.replay, ..found },
                 // What was seen last is still true.
-                Err(_) => return seen,
+                Err(_) => return Ok(seen),
             }
         }
-        seen
+        Ok(seen)
     }
 
-    async fn whose(&self, caller: &Caller, wanted: &Wanted) -> Result<(WorkspaceId, Option<ContactId>), Refusal> {
+    async fn whose(&self, caller: &Caller, wanted: &Wanted) -> Result<Looking, Refusal> {
         if wanted.assertion.is_empty() && (caller.is(Role::Backend) || caller.is(Role::Operator)) {
             let Some(workspace) = wanted.workspace.clone() else {
                 return Err(Refusal::invalid_field("workspace_id", "is required where there is no assertion"));
             };
             caller.require(&[Role::Backend, Role::Operator], Some(&workspace))?;
-            return Ok((workspace, wanted.contact.clone()));
+            return Ok(Looking { workspace, contact: wanted.contact.clone(), marks: Vec::new() });
         }
         let verified = self.contacts.verify(&wanted.assertion, caller.name()).await?;
         self.heed(verified.marks(), Stakes::Private).await?;
@@ -74,7 +90,7 @@ impl Service {
         if wanted.contact.as_ref().is_some_and(|named| named != contact) {
             return Err(differs("contact_id"));
         }
-        Ok((workspace.clone(), Some(contact.clone())))
+        Ok(Looking { workspace: workspace.clone(), contact: Some(contact.clone()), marks: verified.marks() })
     }
 
     async fn get_once(

@@ -133,6 +133,24 @@ mod tests {
     }
 
     #[test]
+    fn counters_are_bounded_and_come_free_when_they_are_at_rest() {
+        let (clock, rates) = (ManualClock::at(Timestamp::from_seconds(0)), LocalRates::default());
+        let workspace: WorkspaceId = "acme".parse().unwrap();
+        let take = |n: usize| {
+            let mut digest = [0; 16];
+            digest[..8].copy_from_slice(&n.to_be_bytes());
+            rates.take((&workspace, &ContactId::from_digest(&digest)), &[rate("r", 5, 3)], clock.instant())
+        };
+        assert!((0..MOST).all(|n| take(n).is_ok()));
+        assert_eq!(take(MOST).unwrap_err().retry_after, Some(FULL_PAUSE));
+        assert!(take(0).is_ok(), "who has a counter keeps it");
+        assert_eq!(rates.rests.lock().unwrap().len(), MOST);
+        clock.advance(Duration::from_secs(2));
+        assert!(take(MOST).is_ok(), "most are at rest");
+        assert_eq!(rates.rests.lock().unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_cap_is_never_let_through() {
         let (clock, rates, ada) = (ManualClock::at(Timestamp::from_seconds(0)), LocalRates::default(), who(1));
         let mut cap = rate("cap", 1, 1);

@@ -16,6 +16,8 @@ pub use sealed::{Seal, SealError};
 pub use sign::{Claims, SignError, SigningKey, Validity, sign};
 pub use verify::{VerifiedContact, Verifier};
 
+use std::borrow::Cow;
+
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as STRICT;
 use safeconduct_types::{CallerName, ContactId, SessionId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -44,24 +46,24 @@ struct Header {
 /// The claims as they are written. Times are seconds since the epoch. A member that is not known is left alone, so
 /// that identity may be a version ahead; what must not be ignored needs another [`TYPE`].
 #[derive(Serialize, Deserialize)]
-struct Payload {
-    iss: String,
-    aud: String,
+struct Payload<'a> {
+    iss: Cow<'a, str>,
+    aud: Cow<'a, str>,
     /// Who may present it.
-    azp: Vec<CallerName>,
+    azp: Cow<'a, [CallerName]>,
     iat: i64,
     exp: i64,
     /// The proof's end.
     pxp: i64,
-    wsp: WorkspaceId,
-    sid: SessionId,
+    wsp: Cow<'a, WorkspaceId>,
+    sid: Cow<'a, SessionId>,
     /// The session's start.
     sst: i64,
     /// The session's epoch.
     sep: u32,
-    sub: ContactId,
+    sub: Cow<'a, ContactId>,
     knd: ContactKind,
     mth: Method,
     /// The sealed attributes, base64url.
-    att: String,
+    att: Cow<'a, str>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use safeconduct_types::{Channel, ContactId, Provenance, Secret, SessionId, Timestamp, Violation, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -248,11 +248,6 @@ impl ContactHasher {
         self.id(kind, workspace, &identity.value)
     }
 
-    /// The contact of a session in which nothing was proven.
-    pub fn visitor(&self, workspace: &WorkspaceId, session: &SessionId) -> ContactId {
-        self.id("visitor", workspace, session.as_str())
-    }
-
     /// The contact that control of this address makes: the same in every session, and never a user's. The address is
     /// the canonical one; another spelling is another contact.
     pub fn lead(&self, workspace: &WorkspaceId, channel: Channel, canonical_address: &str) -> ContactId {
@@ -264,18 +259,29 @@ impl ContactHasher {
     }
 
     fn id(&self, kind: &str, workspace: &WorkspaceId, value: &str) -> ContactId {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in [kind, workspace.as_str(), value] {
-            // Length first: no two triples read the same.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut digest = [0; 16];
-        for (to, from) in digest.iter_mut().zip(context.sign().as_ref()) {
-            *to = *from;
-        }
-        ContactId::from_digest(&digest)
+        first_half(hmac::sign(&self.key, &joined([kind, workspace.as_str(), value])).as_ref())
     }
+}
+
+/// The contact that a session begins as, before anything is proven in it. No key is needed to tell it: the id of a
+/// session is chance, so this says of nobody who they are, and whoever has the session can look for what closes it.
+pub fn visitor(workspace: &WorkspaceId, session: &SessionId) -> ContactId {
+    let parts = joined(["safeconduct/visitor/1", workspace.as_str(), session.as_str()]);
+    first_half(digest::digest(&digest::SHA256, &parts).as_ref())
+}
+
+/// Length first: no two triples read the same.
+fn joined(parts: [&str; 3]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(128);
+    for part in parts {
+        text.extend((part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    text
+}
+
+fn first_half(digest: &[u8]) -> ContactId {
+    ContactId::from_digest(&digest.first_chunk::<16>().copied().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -317,6 +323,17 @@ mod tests {
         for user in [Identifier::UserId, Identifier::Email] {
             assert_ne!(lead, hasher().user(&acme, &identity(user, ann)));
         }
+    }
+
+    #[test]
+    fn a_session_begins_as_a_contact_of_its_own_that_everybody_can_tell() {
+        let (acme, globex) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+        let (one, two) = ("ses_1".parse().unwrap(), "ses_2".parse().unwrap());
+        assert_eq!(visitor(&acme, &one), visitor(&acme, &one));
+        for other in [visitor(&acme, &two), visitor(&globex, &one)] {
+            assert_ne!(visitor(&acme, &one), other);
+        }
+        assert_ne!(visitor(&acme, &one), hasher().user(&acme, &identity(Identifier::UserId, "ses_1")));
     }
 
     #[test]

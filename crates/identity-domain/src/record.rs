@@ -93,6 +93,49 @@ pub struct ContactRecord {
     /// Erased then: nothing personal is left in the record, and sessions that began at or before this are over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased: Option<Timestamp>,
+    /// Email addresses that led to the contact before and are yet to be forgotten by the index. Empty but for moments.
+    #[serde(default, skip_serializing_if = "Addresses::is_empty")]
+    pub former: Addresses,
+}
+
+/// Email addresses, of which no two are the same but for their case. Personal data: never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Addresses(Vec<String>);
+
+impl std::fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} addresses", self.0.len())
+    }
+}
+
+impl Addresses {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether this one is among them, in whatever case.
+    pub fn has(&self, address: &str) -> bool {
+        self.0.iter().any(|one| one.to_lowercase() == address.to_lowercase())
+    }
+
+    /// These without those.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self(self.0.iter().filter(|one| !others.has(one)).cloned().collect())
+    }
+
+    fn add(&mut self, address: &str) {
+        if !self.has(address) {
+            self.0.push(address.to_owned());
+        }
+    }
 }
 
 /// The first moment, in whole seconds, after everything that was issued up to `now` and in the second after it: as
@@ -113,6 +156,7 @@ impl ContactRecord {
             signed_out: None,
             changed: None,
             erased: None,
+            former: Addresses::default(),
         }
     }
 
@@ -210,6 +254,26 @@ impl ContactRecord {
             Named::User(Identifier::UserId, _) => self.attributes.get("email")?.value()?.as_str(),
             Named::Lead(Channel::Sms, _) | Named::Nothing => None,
         }
+    }
+
+    /// The addresses that lead to this contact, or did and may still be found by.
+    pub fn addresses(&self) -> Addresses {
+        let mut all = self.former.clone();
+        if let Some(address) = self.email() {
+            all.add(address);
+        }
+        all
+    }
+
+    /// Those of `before` that lead here no more. An erased record takes no note of them.
+    pub fn leaves(&mut self, before: &Addresses) -> Addresses {
+        let mut now = Addresses::default();
+        if let Some(address) = self.email() {
+            now.add(address);
+        }
+        let left = before.without(&now);
+        self.former = if self.named == Named::Nothing { Addresses::default() } else { left.clone() };
+        left
     }
 
     /// The proven addresses that (still) count: a proof ends when whoever vouches for the contact names another

@@ -5,10 +5,14 @@ use std::time::Duration;
 use safeconduct_types::{Channel, ContactId, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-use crate::contact::{Attribute, Proven};
+use crate::assertion::VerifiedContact;
+use crate::contact::{Attribute, Proven, visitor};
 
-/// What identity remembers of a session. It is minted here and never invented by a caller; it belongs to nobody
-/// until a proof binds it, and to that contact from then on.
+/// A session. It is minted here and never invented by a caller; it belongs to nobody until a proof binds it, and to
+/// that contact from then on.
+///
+/// Until something happens in it that assertions do not say (an upgrade, an address, a revocation), nothing of it is
+/// stored: its assertions say all there is ([`Session::unrecorded`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
@@ -18,9 +22,6 @@ pub struct Session {
     ends: Timestamp,
     epoch: u32,
     bound: Option<ContactId>,
-    /// The mark of the key that last proved the contact.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    proven_by: Option<String>,
     /// Revoked: nothing is bound to it or issued in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     revoked: bool,
@@ -61,16 +62,17 @@ pub enum Bound {
 pub const FIRST_EPOCH: u32 = 1;
 
 impl Session {
-    /// A session of a visitor. It ends `lifetime` after its start, whatever happens in it.
+    /// A session of a visitor. It starts with the second, as assertions carry it, and ends `lifetime` later, whatever
+    /// happens in it.
     pub fn start(id: SessionId, workspace: WorkspaceId, now: Timestamp, lifetime: Duration) -> Self {
+        let started = Timestamp::from_seconds(now.as_seconds());
         Self {
             id,
             workspace,
-            started: now,
-            ends: now.after(lifetime),
+            started,
+            ends: started.after(lifetime),
             epoch: FIRST_EPOCH,
             bound: None,
-            proven_by: None,
             revoked: false,
             proofs: Vec::new(),
             verifications: Vec::new(),
@@ -88,6 +90,18 @@ impl Session {
         Self { bound: Some(contact), ..Self::start(id, workspace, now, lifetime) }
     }
 
+    /// The session behind a verified assertion, where no record of it is found: what it was when it started, for nothing
+    /// has happened in it. An assertion of a later epoch needs the record, which is gone with the session.
+    pub fn unrecorded(held: &VerifiedContact, lifetime: Duration) -> Option<Self> {
+        if held.epoch() != FIRST_EPOCH {
+            return None;
+        }
+        let (workspace, id, contact) = (held.workspace(), held.session(), &held.contact().id);
+        let began = Self::start(id.clone(), workspace.clone(), held.session_start(), lifetime);
+        // Bound to whoever it is about, unless that is the visitor which the session itself stands for.
+        Some(Self { bound: (*contact != visitor(workspace, id)).then(|| contact.clone()), ..began })
+    }
+
     /// Binds the session to a proven contact. Proving the same one again changes nothing (a caller whose answer got
     /// lost may ask again); another one is refused, because whatever was said in the session was said by the first.
     pub fn bind(self, contact: &ContactId, now: Timestamp) -> Result<Bound, Refusal> {
@@ -102,17 +116,6 @@ impl Session {
                 Ok(Bound::Upgraded(Self { epoch: self.epoch.saturating_add(1), bound: Some(contact.clone()), ..self }))
             }
         }
-    }
-
-    /// Notes which key proved the contact, so that nothing is issued once that key is withdrawn.
-    #[must_use]
-    pub fn by(self, mark: &str) -> Self {
-        Self { proven_by: Some(mark.to_owned()), ..self }
-    }
-
-    /// The mark of the key that last proved the contact; none for who was proven by no key.
-    pub fn proven_by(&self) -> Option<&str> {
-        self.proven_by.as_deref()
     }
 
     /// Refuses a session that has ended or was revoked.
@@ -180,10 +183,12 @@ impl Session {
         self.verifications.iter().any(|one| one == verification)
     }
 
-    /// Ends the session.
-    #[must_use]
-    pub fn revoke(self) -> Self {
-        Self { revoked: true, proofs: Vec::new(), ..self }
+    /// Ends the session. One that was ended before stays so.
+    pub fn revoke(self) -> Bound {
+        if self.revoked {
+            return Bound::Unchanged(self);
+        }
+        Bound::Upgraded(Self { revoked: true, proofs: Vec::new(), ..self })
     }
 
     /// The addresses whose proof counts at `now`, and when the first of them ends.

@@ -1,12 +1,13 @@
 //! What every proof of a user comes to: the contact's record, a session of theirs, and an assertion.
 
+use safeconduct_identity_domain::assertion::VerifiedContact;
 use safeconduct_identity_domain::attribute::{AttributePolicy, Writer, apply};
-use safeconduct_identity_domain::contact::Attributes;
+use safeconduct_identity_domain::contact::{Attributes, visitor};
 use safeconduct_identity_domain::record::{ContactRecord, Named};
 use safeconduct_identity_domain::session::{FIRST_EPOCH, Session};
 use safeconduct_store::Ends;
 use safeconduct_telemetry::field;
-use safeconduct_types::{CallerName, ContactId, Provenance, Refusal, SessionId, Timestamp, WorkspaceId};
+use safeconduct_types::{CallerName, ContactId, Provenance, Refusal, Timestamp, WorkspaceId};
 
 use crate::Identity;
 use crate::contacts::Edit;
@@ -19,23 +20,21 @@ impl Identity {
     pub(crate) async fn accept(
         &self,
         workspace: WorkspaceId,
-        session: Option<SessionId>,
+        session: Option<&VerifiedContact>,
         proof: Proof,
         presenters: Vec<CallerName>,
         now: Timestamp,
     ) -> Result<Issued, Refusal> {
         let contact = self.contacts.user(&workspace, &proof.identity);
         tracing::Span::current().record(field::CONTACT, self.trace.hash(&workspace, contact.as_str()));
-        self.heed(&workspace, Some(&contact))?;
-        let (session, found) = if let Some(id) = session {
-            let found = self.unblocked(&workspace, &contact).await?;
-            (self.bound(&workspace, &id, &contact, &proof, now).await?, found)
+        self.heed(&workspace, Some(&contact)).await?;
+        let found = self.unblocked(&workspace, &contact).await?;
+        let session = if let Some(held) = session {
+            self.bound(held, &contact, now).await?
         } else {
+            // Nothing is stored of it: that it is the contact's, its assertions say.
             let lifetime = self.settings.session_lifetime;
-            let new = Session::start_bound(self.sessions.mint(), workspace.clone(), contact.clone(), now, lifetime)
-                .by(&proof.proof_mark);
-            let (found, ()) = tokio::try_join!(self.unblocked(&workspace, &contact), self.sessions.create(&new))?;
-            (new, found)
+            Session::start_bound(self.sessions.mint(), workspace, contact.clone(), now, lifetime)
         };
         let record = self.merge(&session, &contact, found, &proof, now).await?;
         let proof_expires = session.ends().min(now.after(self.settings.proof_lifetime));
@@ -43,6 +42,7 @@ impl Identity {
             contact,
             named: Attributes::from([proof.identity.attribute(proof.provenance, proof.proof_time)]),
             method: proof.method,
+            proven_by: Some(proof.proof_mark),
             presenters,
             proof_expires: proof.expires.map_or(proof_expires, |expires| proof_expires.min(expires)),
             record: Some(record),
@@ -62,19 +62,13 @@ impl Identity {
         Ok(found)
     }
 
-    /// The given session, which is the contact's from now on.
-    async fn bound(
-        &self,
-        workspace: &WorkspaceId,
-        id: &SessionId,
-        contact: &ContactId,
-        proof: &Proof,
-        now: Timestamp,
-    ) -> Result<Session, Refusal> {
-        let session = self.sessions.bind(workspace, id, contact, &proof.proof_mark, now).await?;
+    /// The session of the assertion, which is the contact's from now on.
+    async fn bound(&self, held: &VerifiedContact, contact: &ContactId, now: Timestamp) -> Result<Session, Refusal> {
+        let bind = |session: Session| session.bind(contact, now);
+        let unrecorded = self.unrecorded(held);
+        let session = self.sessions.change(held.workspace(), held.session(), unrecorded, bind).await?;
         if session.epoch() > FIRST_EPOCH {
-            let visitor = self.contacts.visitor(session.workspace(), session.id());
-            self.end_earlier(&session, visitor, now).await?;
+            self.end_earlier(&session, visitor(session.workspace(), session.id()), now).await?;
         }
         Ok(session)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use safeconduct_identity_domain::record::ContactRecord;
+use safeconduct_identity_domain::record::{Addresses, ContactRecord, Named};
 use safeconduct_service::keyring::Sealer;
 use safeconduct_store::{
     Change, Committed, Ends, Expected, Record, RecordKey, Records, Slot, StoreError, StoreKeyer, Write,
@@ -83,12 +83,6 @@ impl Vault {
         snapshot.records.into_iter().next().flatten().map(|record| self.open(place, &record)).transpose()
     }
 
-    /// Writes a record where there is none; whether there was none.
-    pub(crate) async fn create<V: Serialize>(&self, place: &Place, value: V, ends: Ends) -> Result<bool, Refusal> {
-        let write = Write::put(self.seal(place, value)?, ends);
-        Ok(matches!(self.commit(place, Expected::Absent, write).await?, Committed::Done))
-    }
-
     /// Changes a record, against whoever else does. `edit` may be asked several times.
     pub(crate) async fn update<V: Serialize + DeserializeOwned, T>(
         &self,
@@ -156,8 +150,8 @@ impl Contacts {
         self.vault.read(&self.place(workspace, contact)).await
     }
 
-    /// Changes a contact's record. The address that leads to it is indexed before the record says so: what the index
-    /// leads to is looked at, so that too much in it does no harm.
+    /// Changes a contact's record. The address that leads to it is indexed before the record says so, and one that does
+    /// so no more is forgotten after it: what the index leads to is looked at, so that too much in it does no harm.
     pub(crate) async fn update<T>(
         &self,
         workspace: &WorkspaceId,
@@ -167,27 +161,74 @@ impl Contacts {
         let place = self.place(workspace, contact);
         let mut indexed: Option<String> = None;
         loop {
+            let (mut left, mut again) = (Addresses::default(), None);
             let attempt = self.vault.update(&place, |found: Option<ContactRecord>| {
                 let before = found.as_ref().and_then(|record| record.email().map(str::to_owned));
+                let known = found.as_ref().map(ContactRecord::addresses).unwrap_or_default();
+                let former = found.as_ref().map(|record| record.former.clone()).unwrap_or_default();
+                left = former.clone();
                 Ok(match edit(found)? {
-                    Edit::Put(record, ends, answer) => {
+                    Edit::Put(mut record, ends, answer) => {
                         let address = record.email().map(str::to_owned);
-                        match address.filter(|now| before.as_ref() != Some(now) && indexed.as_ref() != Some(now)) {
-                            Some(unindexed) => Edit::Keep(Err(unindexed)),
-                            None => Edit::Put(record, ends, Ok(answer)),
+                        // Somebody else is about to make the index forget it.
+                        again = address.clone().filter(|now| former.has(now));
+                        let is_unindexed = |now: &String| before.as_ref() != Some(now) && indexed.as_ref() != Some(now);
+                        if let Some(unindexed) = address.filter(is_unindexed) {
+                            Edit::Keep(Err(unindexed))
+                        } else {
+                            left = record.leaves(&known);
+                            Edit::Put(record, ends, Ok(answer))
                         }
                     }
                     Edit::Keep(answer) => Edit::Keep(Ok(answer)),
-                    Edit::Delete(answer) => Edit::Delete(Ok(answer)),
+                    Edit::Delete(answer) => {
+                        left = known;
+                        Edit::Delete(Ok(answer))
+                    }
                 })
             });
             match attempt.await? {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if let Some(address) = again {
+                        self.index(workspace, contact, &address).await?;
+                    }
+                    if !left.is_empty()
+                        && let Err(error) = self.leave(workspace, contact, &left).await
+                    {
+                        // The record says that it is still to be done.
+                        tracing::debug!(%error, "an address that led to a contact is not forgotten yet");
+                    }
+                    return Ok(answer);
+                }
                 Err(address) => {
                     self.index(workspace, contact, &address).await?;
                     indexed = Some(address);
                 }
             }
+        }
+    }
+
+    /// Makes the index forget these addresses, and then the record that there was something to forget.
+    async fn leave(&self, workspace: &WorkspaceId, contact: &ContactId, left: &Addresses) -> Result<(), Refusal> {
+        for address in left.iter() {
+            self.forget(workspace, contact, address).await?;
+        }
+        let clean = |found: Option<ContactRecord>| {
+            let Some(mut record) = found.filter(|record| record.named != Named::Nothing) else {
+                return Ok(Edit::Keep(None));
+            };
+            // One may lead here again: whoever changed it back found it in the index, just before it went.
+            let again = record.email().filter(|now| left.has(now)).map(str::to_owned);
+            let rest = record.former.without(left);
+            if rest == record.former {
+                return Ok(Edit::Keep(again));
+            }
+            record.former = rest;
+            Ok(Edit::Put(record, Ends::Never, again))
+        };
+        match self.vault.update(&self.place(workspace, contact), clean).await? {
+            Some(address) => self.index(workspace, contact, &address).await,
+            None => Ok(()),
         }
     }
 
@@ -215,8 +256,13 @@ impl Contacts {
     ) -> Result<(), Refusal> {
         let remove = |found: Option<Vec<ContactId>>| {
             let mut all = found.unwrap_or_default();
+            let before = all.len();
             all.retain(|one| one != contact);
-            Ok(if all.is_empty() { Edit::Delete(()) } else { Edit::Put(all, Ends::Never, ()) })
+            Ok(match all.len() {
+                same if same == before => Edit::Keep(()),
+                0 => Edit::Delete(()),
+                _ => Edit::Put(all, Ends::Never, ()),
+            })
         };
         self.vault.update(&self.of_address(workspace, address), remove).await
     }
@@ -245,6 +291,27 @@ impl Contacts {
 
     fn of_address(&self, workspace: &WorkspaceId, address: &str) -> Place {
         Place::new(&self.keyer, "address", workspace, &folded(address))
+    }
+}
+
+#[cfg(test)]
+impl Contacts {
+    /// Whom the index has for the address.
+    pub(crate) async fn indexed(&self, workspace: &WorkspaceId, address: &str) -> Result<Vec<ContactId>, Refusal> {
+        Ok(self.vault.read(&self.of_address(workspace, address)).await?.unwrap_or_default())
+    }
+
+    /// Gives an attribute another value, as a process does that dies right after it.
+    pub(crate) async fn change_and_die(&self, workspace: &WorkspaceId, contact: &ContactId, name: &str, value: &str) {
+        let edit = |found: Option<ContactRecord>| {
+            let mut record = found.expect("a record");
+            let before = record.addresses();
+            record.attributes.get_mut(name).expect("the attribute").attribute.value = value.into();
+            let _left = record.leaves(&before);
+            Ok(Edit::Put(record, Ends::Never, ()))
+        };
+        self.index(workspace, contact, value).await.expect("indexed");
+        self.vault.update(&self.place(workspace, contact), edit).await.expect("stored");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether what an assertion says is still so, by the records.
 
 use safeconduct_identity_domain::assertion::VerifiedContact;
+use safeconduct_identity_domain::contact::ContactKind;
 use safeconduct_identity_domain::record::ContactRecord;
 use safeconduct_identity_domain::session::Session;
 use safeconduct_telemetry::field;
@@ -23,17 +24,25 @@ impl Identity {
         span.record(field::CONTACT, self.trace.hash(held.workspace(), contact.id.as_str()));
         // The records tell exactly whether it is stale, and a repeat may come with an older one.
         let closes = |check: &MarkCheck| !matches!(check.key.subject, Subject::AssertionStale(..));
-        self.answer(&held.marks().into_iter().filter(closes).collect::<Vec<_>>())?;
-        let session = self.sessions.read(held.workspace(), held.session()).await?.ok_or_else(ended)?;
+        self.ports.mirror.heed(&held.marks().into_iter().filter(closes).collect::<Vec<_>>()).await?;
+        let recorded = self.sessions.read(held.workspace(), held.session()).await?;
+        let session = recorded.or_else(|| self.unrecorded(held)).ok_or_else(ended)?;
         session.is_open(now)?;
-        if let Some(mark) = session.proven_by() {
-            self.still_accepts(held.workspace(), mark).await?;
+        if held.method().kind() == ContactKind::User {
+            // An assertion that does not say which key proved the user is of an earlier version.
+            self.still_accepts(held.workspace(), held.proven_by().unwrap_or_default()).await?;
         }
         let record = self.people.read(held.workspace(), &contact.id).await?;
         if let Some(record) = &record {
             record.admits_session(held.session_start())?;
         }
         Ok((session, record))
+    }
+
+    /// The assertion's session, if nothing is stored of it. That nothing is there and that something was lost are told
+    /// apart by the epoch of the assertion and by the marks.
+    pub(crate) fn unrecorded(&self, held: &VerifiedContact) -> Option<Session> {
+        if self.was_upgraded(held) { None } else { Session::unrecorded(held, self.settings.session_lifetime) }
     }
 }
 

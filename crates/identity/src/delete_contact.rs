@@ -33,16 +33,18 @@ impl Identity {
         let mut mark = mark;
         mark.expires = Some(now.after(lifetime * 2));
         let effective = self.set(mark).await?.effective;
+        // Before the record that knows them: if this is as far as it gets, a repeat finds them there.
+        let addresses = found.record.as_ref().map(ContactRecord::addresses).unwrap_or_default();
+        for address in addresses.iter() {
+            self.people.forget(workspace, &contact, address).await?;
+        }
         let erase = |before: Option<ContactRecord>| {
-            let address = before.as_ref().and_then(|record| record.email().map(str::to_owned));
             let mut record = before.unwrap_or_else(|| ContactRecord::new(Named::Nothing, now));
             record.erase(effective);
             let ends = Ends::from(record.ends(lifetime));
-            Ok(Edit::Put(record, ends, address))
+            Ok(Edit::Put(record, ends, ()))
         };
-        if let Some(address) = self.people.update(workspace, &contact, erase).await? {
-            self.people.forget(workspace, &contact, &address).await?;
-        }
+        self.people.update(workspace, &contact, erase).await?;
         let mut complete = false;
         for _ in 0..ROUNDS {
             let operation = OperationId::generate(&*self.ports.random);

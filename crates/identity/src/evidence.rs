@@ -1,7 +1,8 @@
 //! What became of proofs, and when each key was last used: on that evidence a key is retired.
 //!
 //! Counted in the process and shown as metrics; the last use of a key is also written to the store, beside the answer
-//! and at most once a minute for each key of each process, so that it outlives the process.
+//! and at most once a minute for each key of each process, so that it outlives the process and every process can tell
+//! it of all (`ListProofKeys`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -9,14 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use safeconduct_service::tasks::Tasks;
-use safeconduct_store::{Change, Ends, Expected, RecordKey, Records, Slot, StoreKeyer, Write};
+use safeconduct_store::{Change, Committed, Ends, Expected, RecordKey, Records, Slot, StoreKeyer, Write};
 use safeconduct_telemetry::field;
-use safeconduct_types::{OperationId, Random, Refusal, Timestamp, WorkspaceId};
+use safeconduct_types::{OperationId, Random, Reason, Refusal, Timestamp, WorkspaceId};
 
 /// Between two writes of the same key's last use.
 const WRITE_EVERY: Duration = Duration::from_mins(1);
 /// How long the last use of a key is remembered.
 const KEPT: Duration = Duration::from_hours(400 * 24);
+
+/// Most attempts to write it against other processes that write it.
+const ATTEMPTS: usize = 8;
+/// Between two lines in the log about proofs of a workspace that ended alike: a flood of them fills no log.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Most keys of a workspace that are counted: fetched keys come and go.
 const MOST_KEYS: usize = 256;
@@ -64,8 +70,30 @@ pub(crate) struct Evidence {
     keyer: StoreKeyer,
     random: Arc<dyn Random>,
     tasks: Tasks,
-    verdicts: Mutex<BTreeMap<(WorkspaceId, Kind, Verdict), u64>>,
+    verdicts: Mutex<BTreeMap<(WorkspaceId, Kind, Verdict), Ended>>,
     uses: Mutex<HashMap<WorkspaceId, BTreeMap<String, Use>>>,
+}
+
+/// Proofs that ended alike.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    count: u64,
+    /// How many of them the log knows of, and since when.
+    told: Option<(u64, Timestamp)>,
+}
+
+impl Ended {
+    /// Counts one; how many there are that the log does not know of, when it is time to tell.
+    fn one_more(&mut self, now: Timestamp) -> Option<u64> {
+        self.count = self.count.saturating_add(1);
+        let (known, since) = self.told.unwrap_or_default();
+        // A clock that was set back silences nobody.
+        let is_due = self.told.is_none() || now < since || now.since(since) >= TELL_EVERY;
+        is_due.then(|| {
+            self.told = Some((self.count, now));
+            self.count.saturating_sub(known)
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,14 +108,21 @@ impl Evidence {
         Self { records, keyer, random, tasks, verdicts: Mutex::default(), uses: Mutex::default() }
     }
 
-    pub(crate) fn count(&self, workspace: &WorkspaceId, kind: Kind, verdict: Verdict) {
+    /// Counts a proof that was checked; the log hears of those that were not accepted, now and then.
+    pub(crate) fn count(&self, workspace: &WorkspaceId, kind: Kind, verdict: Verdict, now: Timestamp) {
         let mut all = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry((workspace.clone(), kind, verdict)).or_default();
-        *count = count.saturating_add(1);
+        let due = all.entry((workspace.clone(), kind, verdict)).or_default().one_more(now);
+        drop(all);
+        if let Some(proofs) = due.filter(|_| verdict != Verdict::Verified) {
+            tracing::info!(
+                { field::WORKSPACE } = %workspace, proof = kind.as_str(), verdict = verdict.as_str(), proofs,
+                "proofs were not accepted; told once in 10 s at most"
+            );
+        }
     }
 
     /// Takes note that a key verified a proof.
-    pub(crate) fn used(&self, workspace: &WorkspaceId, key: &str, now: Timestamp) {
+    pub(crate) fn used(self: &Arc<Self>, workspace: &WorkspaceId, key: &str, now: Timestamp) {
         if self.note(workspace, key, now) {
             self.write_later(workspace, key, now);
         }
@@ -120,14 +155,31 @@ impl Evidence {
         true
     }
 
-    fn write_later(&self, workspace: &WorkspaceId, key: &str, now: Timestamp) {
+    fn write_later(self: &Arc<Self>, workspace: &WorkspaceId, key: &str, now: Timestamp) {
         let (slot, record) = self.place(workspace, key);
-        let (records, random) = (Arc::clone(&self.records), Arc::clone(&self.random));
+        let (evidence, workspace, key) = (Arc::clone(self), workspace.clone(), key.to_owned());
         drop(self.tasks.spawn(async move {
-            if let Err(error) = write(&*records, &slot, record, &*random, now).await {
-                tracing::debug!(%error, "the last use of a key was not written; it is again in a minute");
+            if let Err(error) = write(&*evidence.records, &slot, &record, &*evidence.random, now).await {
+                tracing::debug!(%error, "the last use of a key was not written; the next one is");
+                evidence.unwritten(&workspace, &key);
             }
         }));
+    }
+
+    /// The next use is written, however soon it comes.
+    fn unwritten(&self, workspace: &WorkspaceId, key: &str) {
+        let mut all = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = all.get_mut(workspace).and_then(|keys| keys.get_mut(key)) {
+            one.written = Timestamp::default();
+        }
+    }
+
+    /// When the key last verified a proof: in this process, or in any by what they have written.
+    pub(crate) async fn last_use(&self, workspace: &WorkspaceId, key: &str) -> Result<Option<Timestamp>, Refusal> {
+        let stored = self.stored(workspace, key).await?;
+        let all = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = all.get(workspace).and_then(|keys| keys.get(key)).map(|one| one.last);
+        Ok(stored.max(here).filter(|last| *last > Timestamp::default()))
     }
 
     /// Looks up, beside the call that asks, when these keys last verified a proof in any process, so that the metrics
@@ -170,7 +222,7 @@ impl Evidence {
         let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         head(text, "safeconduct_identity_proofs_total", "counter", "Proofs that were checked, by how they ended.");
         for ((workspace, kind, verdict), count) in verdicts {
-            let (kind, verdict) = (kind.as_str(), verdict.as_str());
+            let (kind, verdict, count) = (kind.as_str(), verdict.as_str(), count.count);
             let _ = writeln!(
                 text,
                 "safeconduct_identity_proofs_total{{workspace=\"{workspace}\",proof=\"{kind}\",verdict=\"{verdict}\"}} {count}"
@@ -213,22 +265,43 @@ async fn read(
     }))
 }
 
-/// Writes the time, if none that is later stands there. Whoever loses a race against another process writes again in
-/// a minute.
+/// Writes the time, if none that is later stands there.
 async fn write(
     records: &dyn Records,
     slot: &Slot,
-    key: RecordKey,
+    key: &RecordKey,
     random: &dyn Random,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let found = read(records, slot, &key).await?;
-    if found.is_some_and(|(_, at)| at.is_some_and(|at| at >= now)) {
-        return Ok(());
-    }
-    let expected = found.map_or(Expected::Absent, |(expected, _)| expected);
     let value = now.as_seconds().to_string().into_bytes();
-    let change = [Change { key, expected, write: Write::put(value, Ends::After(KEPT)) }];
-    records.commit(slot, OperationId::generate(random), &change).await.map(drop)?;
-    Ok(())
+    for _ in 0..ATTEMPTS {
+        let found = read(records, slot, key).await?;
+        if found.is_some_and(|(_, at)| at.is_some_and(|at| at.as_seconds() >= now.as_seconds())) {
+            return Ok(());
+        }
+        let expected = found.map_or(Expected::Absent, |(expected, _)| expected);
+        let write = Write::put(value.clone(), Ends::After(KEPT));
+        let change = [Change { key: key.clone(), expected, write }];
+        if records.commit(slot, OperationId::generate(random), &change).await? == Committed::Done {
+            return Ok(());
+        }
+    }
+    Err(Refusal::new(Reason::Overloaded, "many processes write the last use of a key at once"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_failed_proofs_is_told_once_in_ten_seconds_and_counted_in_full() {
+        let mut ended = Ended::default();
+        let at = |millis: i64| Timestamp::from_millis(1_000_000 + millis);
+        assert_eq!(ended.one_more(at(0)), Some(1), "the first at once");
+        let told: Vec<u64> = (1..=30_000).filter_map(|millis| ended.one_more(at(millis))).collect();
+        assert_eq!(told, [10_000, 10_000, 10_000]);
+        assert_eq!(ended.count, 30_001);
+        assert_eq!(ended.one_more(at(-5_000)), Some(1), "a clock that was set back");
+        assert_eq!(ended.one_more(at(-4_000)), None);
+    }
 }

@@ -247,4 +247,16 @@ impl IdentityService for IdentityGrpc {
         let run = async { told(self.0.issue_assertion(&caller, asked).await) };
         run.instrument(span).await.map(|issued| Response::new(wire::assertion_issued(issued)))
     }
+
+    async fn list_proof_keys(
+        &self,
+        request: Request<pb::ListProofKeysRequest>,
+    ) -> Result<Response<pb::ListProofKeysResponse>, Status> {
+        let (caller, message) = open(request)?;
+        let workspace = wire::proof_keys::list_proof_keys(&message).map_err(refused)?;
+        let span = span_of("list_proof_keys", Some(&workspace), &caller);
+        let run = async { self.0.list_proof_keys(&caller, &workspace).await.map_err(refused) };
+        let keys = run.instrument(span).await?;
+        Ok(Response::new(wire::proof_keys::proof_keys_listed(keys)))
+    }
 }

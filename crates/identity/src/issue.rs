@@ -24,6 +24,8 @@ pub(crate) struct Making {
     /// What is known of the contact; nothing of most visitors.
     pub(crate) record: Option<ContactRecord>,
     pub(crate) method: Method,
+    /// The mark of the key that proved the contact; nothing for who was proven by no key.
+    pub(crate) proven_by: Option<String>,
     pub(crate) presenters: Vec<CallerName>,
     pub(crate) proof_expires: Timestamp,
 }
@@ -51,7 +53,7 @@ impl fmt::Debug for Issued {
 impl Identity {
     /// Says who the contact of the session is, until the proof ends or the assertion's time is over.
     pub(crate) fn issue(&self, making: Making, now: Timestamp) -> Result<Issued, Refusal> {
-        let Making { session, contact, named, record, method, presenters, proof_expires } = making;
+        let Making { session, contact, named, record, method, proven_by, presenters, proof_expires } = making;
         let workspace = session.workspace();
         let policy = self.ports.workspaces.attribute_policy(workspace);
         let rules = self.ports.workspaces.identity_policy(workspace).ok_or_else(crate::verify::unknown_workspace)?;
@@ -77,6 +79,7 @@ impl Identity {
             epoch: session.epoch(),
             contact: Contact { id: contact, kind: kind.unwrap_or(method.kind()), attributes, proven },
             method,
+            proven_by,
             validity,
         };
         let signing = self.signing.get();

@@ -65,7 +65,7 @@ impl Identity {
         let lead = self.contacts.lead(&asked.workspace, asked.address.channel, &asked.address.address);
         let is_lead = session.bound().is_none_or(|owner| *owner == lead);
         // Who is blocked by an address gets it as nobody's.
-        self.heed(&asked.workspace, Some(&lead))?;
+        self.heed(&asked.workspace, Some(&lead)).await?;
         let lead_record = if is_lead {
             Some(self.lead(&asked, &lead, session.started(), now).await?)
         } else {
@@ -77,7 +77,8 @@ impl Identity {
         let prove = |session: Session| {
             session.prove_address(&asked.verification, proof.clone(), &lead, is_user, held.epoch(), now)
         };
-        let session = self.sessions.change(&asked.workspace, held.session(), prove).await?;
+        let unrecorded = self.unrecorded(&held);
+        let session = self.sessions.change(&asked.workspace, held.session(), unrecorded, prove).await?;
         self.end_earlier(&session, held.contact().id.clone(), now).await?;
         let presenters = held.presenters().to_vec();
         let making = if session.bound() == Some(&lead) {
@@ -86,6 +87,7 @@ impl Identity {
                 named: Attributes::new(),
                 record: lead_record,
                 method: Method::by_code(asked.address.channel),
+                proven_by: None,
                 presenters,
                 proof_expires: expires,
                 session,
@@ -93,8 +95,8 @@ impl Identity {
         } else if session.bound() == Some(&held.contact().id) {
             // What they were proven by before stays, and gets no younger.
             let (named, method, proof_expires) = (named(&held), held.method(), held.proof_expires());
-            let contact = held.contact().id.clone();
-            Making { session, contact, named, record, method, presenters, proof_expires }
+            let (contact, proven_by) = (held.contact().id.clone(), held.proven_by().map(str::to_owned));
+            Making { session, contact, named, record, method, proven_by, presenters, proof_expires }
         } else {
             return Err(Refusal::new(Reason::SessionBound, "the session belongs to another contact; start a new one"));
         };

@@ -26,6 +26,8 @@ mod grpc;
 mod issue;
 mod issue_assertion;
 mod jwks;
+mod let_through;
+mod list_proof_keys;
 mod marks;
 mod once;
 mod proof;

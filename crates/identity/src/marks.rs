@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use safeconduct_admission_client::{MirrorAnswer, SetMark, closed, lagging};
+use safeconduct_admission_client::{MirrorAnswer, SetMark};
+use safeconduct_identity_domain::assertion::VerifiedContact;
 use safeconduct_identity_domain::record::ContactRecord;
 use safeconduct_identity_domain::session::Session;
 use safeconduct_types::{
@@ -11,31 +12,22 @@ use safeconduct_types::{
 
 use crate::Identity;
 
-/// How far clocks may differ, and for how long after its end an assertion may be renewed: marks on assertions outlive
-/// them by it.
-const CLOCK_MARGIN: Duration = Duration::from_mins(2);
+/// How far clocks may differ, and for how long after its end an assertion may be renewed: marks on assertions, and the
+/// records of sessions, outlive them by it.
+pub(crate) const CLOCK_MARGIN: Duration = Duration::from_mins(2);
 /// How long an upgrade waits for its mark.
 const SET_WITHIN: Duration = Duration::from_secs(5);
 
 impl Identity {
     /// Refuses a workspace that is disabled, and a contact that is blocked.
-    pub(crate) fn heed(&self, workspace: &WorkspaceId, contact: Option<&ContactId>) -> Result<(), Refusal> {
+    pub(crate) async fn heed(&self, workspace: &WorkspaceId, contact: Option<&ContactId>) -> Result<(), Refusal> {
         let blocked = contact.map(|contact| Subject::ContactBlocked(contact.clone()));
         let checks: Vec<MarkCheck> = [Subject::WorkspaceDisabled]
             .into_iter()
             .chain(blocked)
             .map(|subject| MarkCheck::any(MarkKey::new(workspace.clone(), subject)))
             .collect();
-        self.answer(&checks)
-    }
-
-    /// Refuses what a mark closes; everything here is about a person, so not knowing is a no.
-    pub(crate) fn answer(&self, checks: &[MarkCheck]) -> Result<(), Refusal> {
-        match self.ports.mirror.check(checks, self.ports.clock.instant()) {
-            MirrorAnswer::Clear => Ok(()),
-            MirrorAnswer::Met(mark) => Err(closed(&mark)),
-            MirrorAnswer::Lagging(_) => Err(lagging()),
-        }
+        self.ports.mirror.heed(&checks).await
     }
 
     /// Ends the assertions that were issued in the session before it was upgraded: to `before`, whom it belonged to then.
@@ -90,6 +82,12 @@ impl Identity {
             ..self.mark(workspace, subject, "a protected value was changed", "identity")
         };
         self.set(asked).await.map(drop)
+    }
+
+    /// Whether the assertion's session was upgraded since, by the marks. They tell it even if the record is lost.
+    pub(crate) fn was_upgraded(&self, held: &VerifiedContact) -> bool {
+        let of_session = |check: &MarkCheck| matches!(check.key.subject, Subject::AssertionStale(_, Some(_)));
+        held.marks().into_iter().filter(of_session).any(|check| self.is_met(check))
     }
 
     /// Whether it is known everywhere already; asking that costs nothing, setting it again a call.

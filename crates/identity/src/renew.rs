@@ -32,6 +32,7 @@ impl Identity {
             named: named(&held),
             record,
             method: held.method(),
+            proven_by: held.proven_by().map(str::to_owned),
             presenters: held.presenters().to_vec(),
             proof_expires: held.proof_expires(),
             session,

@@ -1,12 +1,14 @@
-//! Sessions in the store: one slot, one sealed record each, gone when the session ends.
+//! Sessions in the store: one slot, one sealed record each, gone soon after the session ends. Most sessions have none:
+//! it is written when something happens that their assertions do not say.
 
 use std::sync::Arc;
 
 use safeconduct_identity_domain::session::{Bound, Session};
 use safeconduct_store::{Ends, StoreKeyer};
-use safeconduct_types::{ContactId, Random, Reason, Refusal, SessionId, Timestamp, WorkspaceId};
+use safeconduct_types::{Random, Reason, Refusal, SessionId, WorkspaceId};
 
 use crate::contacts::{Edit, Place, Vault};
+use crate::marks::CLOCK_MARGIN;
 
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -25,45 +27,29 @@ impl Sessions {
         SessionId::generate(&*self.random)
     }
 
-    /// Stores a session that was just minted.
-    pub(crate) async fn create(&self, session: &Session) -> Result<(), Refusal> {
-        let place = self.place(session.workspace(), session.id());
-        let is_new = self.vault.create(&place, session, Ends::At(session.ends())).await?;
-        if is_new { Ok(()) } else { Err(Refusal::internal("a session id was minted twice")) }
-    }
-
+    /// The session's record, if anything was ever stored of it.
     pub(crate) async fn read(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, Refusal> {
         self.vault.read(&self.place(workspace, id)).await
     }
 
-    /// Binds the session to a contact that was proven by the key of this mark, exactly once however many try.
-    pub(crate) async fn bind(
-        &self,
-        workspace: &WorkspaceId,
-        id: &SessionId,
-        contact: &ContactId,
-        mark: &str,
-        now: Timestamp,
-    ) -> Result<Session, Refusal> {
-        let bind = |session: Session| {
-            Ok(match session.bind(contact, now)? {
-                Bound::Unchanged(session) if session.proven_by() == Some(mark) => Bound::Unchanged(session),
-                Bound::Unchanged(session) | Bound::Upgraded(session) => Bound::Upgraded(session.by(mark)),
-            })
-        };
-        self.change(workspace, id, bind).await
-    }
-
-    /// Changes a session that is there. What is unchanged is not stored again.
+    /// Changes a session, exactly once however many try. Without a record it is the one that is `unrecorded`, and over
+    /// if there is none. What is unchanged is not stored.
     pub(crate) async fn change(
         &self,
         workspace: &WorkspaceId,
         id: &SessionId,
+        unrecorded: Option<Session>,
         mut change: impl FnMut(Session) -> Result<Bound, Refusal>,
     ) -> Result<Session, Refusal> {
-        let edit = |found: Option<Session>| match change(found.ok_or_else(ended)?)? {
-            Bound::Unchanged(session) => Ok(Edit::Keep(session)),
-            Bound::Upgraded(session) => Ok(Edit::Put(session.clone(), Ends::At(session.ends()), session)),
+        let edit = |found: Option<Session>| {
+            let session = found.or_else(|| unrecorded.clone()).ok_or_else(ended)?;
+            Ok(match change(session)? {
+                Bound::Unchanged(session) => Edit::Keep(session),
+                Bound::Upgraded(session) => {
+                    let ends = Ends::At(session.ends().after(CLOCK_MARGIN));
+                    Edit::Put(session.clone(), ends, session)
+                }
+            })
         };
         self.vault.update(&self.place(workspace, id), edit).await
     }

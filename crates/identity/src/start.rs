@@ -1,6 +1,6 @@
 //! `StartSession`: the session of a visitor.
 
-use safeconduct_identity_domain::contact::{Attributes, Method};
+use safeconduct_identity_domain::contact::{Attributes, Method, visitor};
 use safeconduct_identity_domain::session::Session;
 use safeconduct_service::caller::Caller;
 use safeconduct_types::{CallerName, Refusal, Timestamp, WorkspaceId};
@@ -20,21 +20,21 @@ impl Identity {
         self.begin(asked.workspace, presenters, self.ports.clock.now()).await
     }
 
-    /// A new session of nobody yet.
+    /// A new session of nobody yet. Nothing is stored of it.
     pub(crate) async fn begin(
         &self,
         workspace: WorkspaceId,
         presenters: Vec<CallerName>,
         now: Timestamp,
     ) -> Result<Issued, Refusal> {
-        self.heed(&workspace, None)?;
+        self.heed(&workspace, None).await?;
         let session = Session::start(self.sessions.mint(), workspace, now, self.settings.session_lifetime);
-        self.sessions.create(&session).await?;
         let making = Making {
-            contact: self.contacts.visitor(session.workspace(), session.id()),
+            contact: visitor(session.workspace(), session.id()),
             named: Attributes::new(),
             record: None,
             method: Method::None,
+            proven_by: None,
             presenters,
             // A visitor has no proof that could age; its session ends.
             proof_expires: session.ends(),

@@ -2,6 +2,7 @@
 
 mod people;
 mod proofs;
+mod sessions;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -113,6 +114,7 @@ struct Suite {
     marking: Arc<Marked>,
     admission: Arc<proofs::Counting>,
     tasks: Tasks,
+    keyring: LiveKeyring,
     _dir: TempDir,
 }
 
@@ -174,7 +176,8 @@ impl Suite {
             Purpose::TraceHashing,
         ];
         let keyring = Keyring::generate(&dir.path().join("identity.keys"), &purposes, &*random);
-        let keys = Keys::from_keyring(&LiveKeyring::of(keyring), Arc::clone(&random)).unwrap();
+        let keyring = LiveKeyring::of(keyring);
+        let keys = Keys::from_keyring(&keyring, Arc::clone(&random)).unwrap();
         let store_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let records = EmbeddedStore::open(dir.path().join("store.redb"), Arc::clone(&store_clock)).await.unwrap();
         let workspaces: Arc<dyn WorkspaceDirectory> = Arc::<Directory>::clone(&directory);
@@ -198,7 +201,20 @@ impl Suite {
         let grpc = IdentityGrpc::over(Arc::clone(&identity));
         let authenticator = authenticator(&dir, clock_of_callers);
         let marks = Mutex::default();
-        Self { grpc, identity, clock, directory, authenticator, mirror, marks, marking, admission, tasks, _dir: dir }
+        Self {
+            grpc,
+            identity,
+            clock,
+            directory,
+            authenticator,
+            mirror,
+            marks,
+            marking,
+            admission,
+            tasks,
+            keyring,
+            _dir: dir,
+        }
     }
 
     fn request<T>(&self, caller: &str, message: T) -> Request<T> {

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use safeconduct_identity_domain::assertion::VerifiedContact;
 use safeconduct_identity_domain::contact::{Identity as Claimed, Method};
 use safeconduct_identity_domain::token::{JwksSpec, KeySet, LEEWAY, Token};
 use safeconduct_service::caller::{Caller, Role};
-use safeconduct_telemetry::field;
-use safeconduct_types::{
-    MarkCheck, Provenance, Reason, Refusal, SecretText, SessionId, Subject, Timestamp, WorkspaceId,
-};
+use safeconduct_types::{MarkCheck, Provenance, Reason, Refusal, SecretText, Subject, Timestamp, WorkspaceId};
 
 use crate::accepted::Accepted;
 use crate::evidence::{Kind, Verdict};
@@ -36,7 +34,7 @@ impl Identity {
         may_prove(caller, &asked.workspace, asked.states_device)?;
         let now = self.ports.clock.now();
         let session = match &asked.session_assertion {
-            Some(assertion) => Some(self.own_session(caller, &asked.workspace, assertion, now)?),
+            Some(assertion) => Some(self.own_session(caller, &asked.workspace, assertion, now).await?),
             None => None,
         };
         let accepted = self.accepted_by(&asked.workspace)?;
@@ -49,27 +47,25 @@ impl Identity {
             Ok(proof) => proof,
             Err(unproven) if unproven.refusal.reason() != Reason::ProofInvalid => return Err(unproven.refusal),
             Err(_) if !accepted.policy.enforce() => {
-                self.evidence.count(&asked.workspace, kind, Verdict::Reported);
-                tracing::info!({ field::WORKSPACE } = %asked.workspace, proof = kind.as_str(), "a proof was not accepted; its bearer is a visitor");
-                return self.begin(asked.workspace, presenters, now).await;
+                self.evidence.count(&asked.workspace, kind, Verdict::Reported, now);
+                return self.let_through(asked.workspace, session.as_ref(), presenters, now).await;
             }
             Err(unproven) => {
-                self.evidence.count(&asked.workspace, kind, Verdict::Rejected);
-                tracing::info!({ field::WORKSPACE } = %asked.workspace, proof = kind.as_str(), "a proof was rejected");
+                self.evidence.count(&asked.workspace, kind, Verdict::Rejected, now);
                 let claimed = unproven.claimed.map(|claimed| self.contacts.user(&asked.workspace, &claimed));
                 let failed = Failed {
                     workspace: &asked.workspace,
                     caller: caller.name(),
-                    session: session.as_ref(),
+                    session: session.as_ref().map(VerifiedContact::session),
                     network: asked.network,
                     claimed: claimed.as_ref(),
                 };
                 return Err(self.rejections.told(&failed, unproven.refusal).await);
             }
         };
-        self.evidence.count(&asked.workspace, kind, Verdict::Verified);
+        self.evidence.count(&asked.workspace, kind, Verdict::Verified, now);
         self.evidence.used(&asked.workspace, &proof.proof_id, now);
-        self.accept(asked.workspace, session, proof, presenters, now).await
+        self.accept(asked.workspace, session.as_ref(), proof, presenters, now).await
     }
 
     /// What verifies proofs in the workspace now.
@@ -93,15 +89,15 @@ impl Identity {
         Err(Refusal::new(Reason::AssertionStale, what).with_metadata("changed", "key"))
     }
 
-    /// The session that the caller holds an assertion of. An assertion from before an upgrade will do: a caller whose
-    /// answer got lost has no other, and binding decides by the record.
-    fn own_session(
+    /// The assertion of a session that the caller may present. One from before an upgrade will do: a caller whose answer
+    /// got lost has no other, and binding decides by the record.
+    async fn own_session(
         &self,
         caller: &Caller,
         workspace: &WorkspaceId,
         assertion: &SecretText,
         now: Timestamp,
-    ) -> Result<SessionId, Refusal> {
+    ) -> Result<VerifiedContact, Refusal> {
         let held = self.verifier().verify(assertion.expose(), now, caller.name(), &self.settings.audience)?;
         if held.workspace() != workspace {
             return Err(Refusal::new(
@@ -110,8 +106,8 @@ impl Identity {
             ));
         }
         let is_current = |check: &MarkCheck| !matches!(check.key.subject, Subject::AssertionStale(..));
-        self.answer(&held.marks().into_iter().filter(is_current).collect::<Vec<_>>())?;
-        Ok(held.session().clone())
+        self.ports.mirror.heed(&held.marks().into_iter().filter(is_current).collect::<Vec<_>>()).await?;
+        Ok(held)
     }
 
     /// Whom the token proves. One that counts once is used up here, after everything else that could refuse it.
@@ -142,7 +138,7 @@ impl Identity {
         let declared = self.ports.workspaces.attribute_policy(workspace);
         let proven = signed.prove(policy, |name| declared.is_declared(name), now).map_err(failed)?;
         let contact = self.contacts.user(workspace, proven.identity());
-        self.heed(workspace, Some(&contact))?;
+        self.heed(workspace, Some(&contact)).await?;
         if let Some(once) = proven.once() {
             once::consume(&*self.ports.records, &self.store, &self.ports.random, workspace, once).await?;
         }

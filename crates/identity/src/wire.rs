@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod contacts;
+pub(crate) mod proof_keys;
 
 use std::net::IpAddr;
 use std::time::Duration;

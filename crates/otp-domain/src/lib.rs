@@ -28,3 +28,4 @@ pub mod delivery;
 pub mod message;
 pub mod policy;
 pub mod queue;
+pub mod unquoted;

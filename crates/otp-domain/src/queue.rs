@@ -10,6 +10,8 @@ use std::time::Duration;
 use safeconduct_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::challenge::Delivery;
+
 /// The most messages in one queue: so much is read and written with each change.
 pub const MAX_ENTRIES: usize = 1024;
 /// The most attempts for one message, whatever its time.
@@ -18,6 +20,8 @@ pub const MAX_ATTEMPTS: u32 = 64;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause that we choose ourselves.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long after the code's end it is still tried to note what became of its message.
+const NOTED_WITHIN: Duration = Duration::from_mins(5);
 
 /// A message that waits or is worked on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,9 @@ pub struct Entry {
     pub ends: Timestamp,
     /// How often it was taken.
     pub attempts: u32,
+    /// What became of it, if only that is left to be noted: it is not sent any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Delivery>,
 }
 
 /// Messages of one queue, in no order.
@@ -53,6 +60,8 @@ pub enum Fate {
     Again(Timestamp),
     /// It waits until then, and was not tried: that counts as no attempt.
     Back(Timestamp),
+    /// This became of it, which could not be noted: that waits until then.
+    Note(Timestamp, Delivery),
 }
 
 impl Queue {
@@ -86,7 +95,7 @@ impl Queue {
         if self.entries.len() >= MAX_ENTRIES {
             return Err(Full);
         }
-        self.entries.push(Entry { id, due: now, ends, attempts: 0 });
+        self.entries.push(Entry { id, due: now, ends, attempts: 0, outcome: None });
         Ok(())
     }
 
@@ -116,7 +125,13 @@ impl Queue {
                 entry.due = due;
                 entry.attempts = entry.attempts.saturating_sub(1);
             }
-            (Fate::Done, _) | (Fate::Again(_) | Fate::Back(_), None) => drop(self.entries.swap_remove(at)),
+            (Fate::Note(due, delivery), Some(entry)) => {
+                entry.due = due;
+                entry.outcome = Some(delivery);
+            }
+            (Fate::Done, _) | (Fate::Again(_) | Fate::Back(_) | Fate::Note(..), None) => {
+                drop(self.entries.swap_remove(at));
+            }
         }
         true
     }
@@ -125,9 +140,18 @@ impl Queue {
 /// When a message is tried again that nobody took: after a pause that grows, or after what the provider asked for if
 /// that is longer. `None` if its code has ended by then: it is given up.
 pub fn again(taken: &Entry, now: Timestamp, asked: Option<Duration>) -> Option<Timestamp> {
-    let pause = FIRST_PAUSE.saturating_mul(1 << taken.attempts.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
-    let at = now.after(asked.unwrap_or_default().max(pause));
+    let at = now.after(asked.unwrap_or_default().max(pause(taken)));
     (at < taken.ends && taken.attempts < MAX_ATTEMPTS).then_some(at)
+}
+
+/// When it is tried again to note what became of a message. `None`: nobody asks any more.
+pub fn note_again(taken: &Entry, now: Timestamp) -> Option<Timestamp> {
+    let at = now.after(pause(taken));
+    (at < taken.ends.after(NOTED_WITHIN) && taken.attempts < MAX_ATTEMPTS).then_some(at)
+}
+
+fn pause(taken: &Entry) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << taken.attempts.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -213,5 +237,20 @@ mod tests {
             queue.add(n.to_string(), at(600), at(0)).unwrap();
         }
         assert_eq!(queue.add("x".to_owned(), at(600), at(0)), Err(Full));
+    }
+
+    #[test]
+    fn what_could_not_be_noted_waits_and_is_remembered() {
+        let mut queue = queue(&["a"]);
+        let taken = queue.take(at(0), LEASE, 1).remove(0);
+        let later = note_again(&taken, at(0)).unwrap();
+        assert!(queue.settle(&taken, Fate::Note(later, Delivery::Sent)));
+        assert!(queue.take(at(0), LEASE, 1).is_empty());
+        let again = queue.take(later, LEASE, 1).remove(0);
+        assert_eq!((again.outcome, again.attempts), (Some(Delivery::Sent), 2));
+        assert!(note_again(&again, at(600)).is_some(), "also when its code has just ended");
+        assert_eq!(note_again(&again, at(900)), None);
+        let stored = serde_json::to_string(&queue).unwrap();
+        assert_eq!(serde_json::from_str::<Queue>(&stored).unwrap(), queue);
     }
 }

@@ -64,7 +64,7 @@ impl Otp {
             let found = found.ok_or_else(|| Refusal::new(Reason::CodeInvalid, WRONG))?;
             if found.challenge.standing(found.now) != Standing::Verified {
                 // What was upgraded since is not upgraded further by who held it before.
-                self.holders.heed(held, Which::Latest)?;
+                self.holders.heed(held, Which::Latest).await?;
             }
             if !self.may_guess(caller, held, asked, policy, &found, deadline).await? {
                 let ended = found.challenge.clone().end(Ended::Exhausted, found.now);

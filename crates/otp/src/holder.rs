@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use safeconduct_admission_client::{Mirror, MirrorAnswer, closed, lagging};
+use safeconduct_admission_client::Mirror;
 use safeconduct_identity_domain::assertion::{JwkSet, Seal, VerifiedContact, Verifier};
 use safeconduct_service::caller::{Caller, Role};
 use safeconduct_service::jwks_cache::JwksCache;
@@ -61,22 +61,17 @@ impl Holders {
         caller.require(&[Role::Messenger], None)?;
         let held = self.check(caller, assertion.expose()).await?;
         caller.require(&[Role::Messenger], Some(held.workspace()))?;
-        self.heed(&held, which)?;
+        self.heed(&held, which).await?;
         Ok(held)
     }
 
     /// Refuses an assertion that a mark has ended.
-    pub(crate) fn heed(&self, held: &VerifiedContact, which: Which) -> Result<(), Refusal> {
+    pub(crate) async fn heed(&self, held: &VerifiedContact, which: Which) -> Result<(), Refusal> {
         let counts = |check: &MarkCheck| {
             which == Which::Latest || !matches!(check.key.subject, Subject::AssertionStale(_, Some(_)))
         };
         let marks: Vec<MarkCheck> = held.marks().into_iter().filter(counts).collect();
-        // Everything here is about a person, so not knowing is a no.
-        match self.mirror.check(&marks, self.clock.instant()) {
-            MirrorAnswer::Clear => Ok(()),
-            MirrorAnswer::Met(mark) => Err(closed(&mark)),
-            MirrorAnswer::Lagging(_) => Err(lagging()),
-        }
+        self.mirror.heed(&marks).await
     }
 
     async fn check(&self, caller: &Caller, token: &str) -> Result<VerifiedContact, Refusal> {

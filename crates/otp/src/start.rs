@@ -58,7 +58,7 @@ impl Otp {
                 guesses: policy.guesses,
                 lifetime: policy.code_lifetime,
                 most_sends: policy.budgets.sends_per_verification,
-                sends_before: earlier.map_or(0, Challenge::sends_to_remember),
+                sends_before: latest.sends_before(policy.budgets.sends_per_verification),
             };
             let challenge = Challenge::from(Issued::issue(new, latest.now));
             let superseded = earlier.cloned().and_then(|earlier| earlier.end(Ended::Superseded, latest.now));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use safeconduct_otp_domain::address::{Address, Channel};
 use safeconduct_otp_domain::budget::{Namer, Network};
-use safeconduct_otp_domain::challenge::{Challenge, Delivery, VerificationId};
+use safeconduct_otp_domain::challenge::{Challenge, Delivery, ToSend, VerificationId};
 use safeconduct_otp_domain::code::CodeKeys;
 use safeconduct_service::keyring::{Live, Sealer};
 use safeconduct_store::{
@@ -21,7 +21,8 @@ use safeconduct_types::{OperationId, Random, Reason, Refusal, SecretText, Sessio
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::outbox::{Challenges, Content, DeliveryState, Message};
+use crate::outbox::{Challenges, Content, Due, Message};
+use crate::resend::forgotten;
 use crate::workspaces::{WorkspaceDirectory, policy};
 
 /// How long a verification is remembered after its code has ended: so long it can be looked at, and the right code of
@@ -89,7 +90,18 @@ pub(crate) struct Latest {
     /// What the pointer must still be for a new one to take its place.
     pointer: Expected,
     pub(crate) earlier: Option<Found>,
+    /// There was one that cannot be read. Nobody can: it goes when another one takes its place.
+    unreadable: Option<(RecordKey, Revision)>,
     pub(crate) now: Timestamp,
+}
+
+impl Latest {
+    /// Messages that this session was sent to this address by earlier challenges, for the growing delay. What cannot be
+    /// read counts as `most`: a delay is not shortened by losing a key.
+    pub(crate) fn sends_before(&self, most: u8) -> u8 {
+        let unreadable = self.unreadable.as_ref().map_or(0, |_| most);
+        self.earlier.as_ref().map_or(unreadable, |found| found.challenge.sends_to_remember())
+    }
 }
 
 impl Verifications {
@@ -118,7 +130,9 @@ impl Verifications {
         let (slot, key) = self.place(workspace, id);
         let snapshot = self.records.read(&slot, std::slice::from_ref(&key)).await?;
         let now = snapshot.now;
-        snapshot.records.into_iter().next().flatten().map(|record| self.open(workspace, id, &record, now)).transpose()
+        let record = snapshot.records.into_iter().next().flatten();
+        // Its code can be compared no more, so the person needs another one, and whoever runs this a hint.
+        record.map(|record| self.open(workspace, id, &record, now).ok_or_else(forgotten)).transpose()
     }
 
     /// The verification of this name, if it is this session's.
@@ -143,12 +157,21 @@ impl Verifications {
         let key = self.pointer(&slot, address);
         let snapshot = self.records.read(&slot, std::slice::from_ref(&key)).await?;
         let Some(record) = snapshot.records.into_iter().next().flatten() else {
-            return Ok(Latest { pointer: Expected::Absent, earlier: None, now: snapshot.now });
+            return Ok(Latest { pointer: Expected::Absent, earlier: None, unreadable: None, now: snapshot.now });
         };
         let pointer = Expected::At(record.revision);
         let id = std::str::from_utf8(&record.value).ok().and_then(|text| text.parse().ok());
         let id = id.ok_or_else(|| Refusal::internal("the name of a verification is not one of this version"))?;
-        Ok(Latest { pointer, earlier: self.of_session(workspace, session, id).await?, now: snapshot.now })
+        let (_, key) = self.place(workspace, id);
+        let snapshot = self.records.read(&slot, std::slice::from_ref(&key)).await?;
+        let now = snapshot.now;
+        let Some(record) = snapshot.records.into_iter().next().flatten() else {
+            return Ok(Latest { pointer, earlier: None, unreadable: None, now });
+        };
+        let found = self.open(workspace, id, &record, now);
+        let unreadable = found.is_none().then_some((key, record.revision));
+        let earlier = found.filter(|found| found.challenge.facts().binding.session == *session);
+        Ok(Latest { pointer, earlier, unreadable, now })
     }
 
     /// Stores a new verification as the latest, and what becomes of the earlier one with it.
@@ -172,6 +195,9 @@ impl Verifications {
         ];
         if let Some((earlier, after)) = latest.earlier.as_ref().zip(superseded) {
             changes.push(self.change(earlier.revision, &after)?);
+        }
+        if let Some((key, revision)) = &latest.unreadable {
+            changes.push(Change { key: key.clone(), expected: Expected::At(*revision), write: Write::Delete });
         }
         self.commit(&slot, &changes).await
     }
@@ -256,23 +282,20 @@ impl Verifications {
         self.sealer.seal(&plain, &context(&facts.binding.workspace, facts.id)).map_err(|_| unwritable())
     }
 
-    fn open(
-        &self,
-        workspace: &WorkspaceId,
-        id: VerificationId,
-        record: &Record,
-        now: Timestamp,
-    ) -> Result<Found, Refusal> {
-        let unreadable = || {
-            Refusal::internal(
-                "the record of a verification cannot be opened: its key is not, or no longer, in the key file",
-            )
+    /// `None`: it cannot be read, for good as far as this process knows.
+    fn open(&self, workspace: &WorkspaceId, id: VerificationId, record: &Record, now: Timestamp) -> Option<Found> {
+        let Ok(plain) = self.sealer.open(&record.value, &context(workspace, id)) else {
+            tracing::warn!(
+                "the record of a verification cannot be opened: its key (record-sealing) is not, or no longer, in the \
+                 key file; its person needs another code"
+            );
+            return None;
         };
-        let plain = self.sealer.open(&record.value, &context(workspace, id)).map_err(|_| unreadable())?;
-        match serde_json::from_slice(&plain) {
-            Ok(Stored { form: FORM, challenge }) => Ok(Found { challenge, revision: record.revision, now }),
-            Ok(_) | Err(_) => Err(Refusal::internal("the record of a verification is not one of this version")),
+        if let Ok(Stored { form: FORM, challenge }) = serde_json::from_slice(&plain) {
+            return Some(Found { challenge, revision: record.revision, now });
         }
+        tracing::warn!("the record of a verification is not one of this version; its person needs another code");
+        None
     }
 }
 
@@ -309,15 +332,19 @@ pub(crate) fn contended() -> Refusal {
 
 #[async_trait]
 impl Challenges for Verifications {
-    async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal> {
-        let Some((found, send)) = self.of_message(message).await? else { return Ok(None) };
-        let Some(code) = found.challenge.code_to_send(send, &self.codes(), found.now) else { return Ok(None) };
+    async fn content(&self, message: &Message) -> Result<Due, Refusal> {
+        let Some((found, send)) = self.of_message(message).await? else { return Ok(Due::Nothing) };
+        let code = match found.challenge.code_to_send(send, &self.codes(), found.now) {
+            ToSend::Code(code) => code,
+            ToSend::Nothing => return Ok(Due::Nothing),
+            ToSend::KeyRetired => return Ok(Due::Never("the key of its code (code-derivation) was retired")),
+        };
         let facts = found.challenge.facts();
         let policy = policy(&*self.workspaces, &message.workspace)?;
         let left = facts.expires.since(found.now);
         let rendered = policy.message(facts.locale.as_ref(), &facts.binding.purpose, left, &code);
         let code = SecretText::new(code.expose().to_owned());
-        Ok(Some(match found.challenge.channel() {
+        Ok(Due::Send(match found.challenge.channel() {
             Channel::Email => Content {
                 subject: rendered.subject,
                 text: rendered.text.to_string(),
@@ -330,12 +357,7 @@ impl Challenges for Verifications {
         }))
     }
 
-    async fn report(&self, message: &Message, delivery: DeliveryState) -> Result<(), Refusal> {
-        let delivery = match delivery {
-            DeliveryState::Queued => Delivery::Queued,
-            DeliveryState::Sent => Delivery::Sent,
-            DeliveryState::Failed => Delivery::Failed,
-        };
+    async fn report(&self, message: &Message, delivery: Delivery) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS {
             let Some((found, send)) = self.of_message(message).await? else { return Ok(()) };
             let revision = found.revision();

@@ -52,7 +52,7 @@ enum Command {
     /// Proves that a contact controls an address, by a code that is sent there.
     #[command(subcommand)]
     Otp(OtpCommand),
-    /// Makes and changes the suite's key files.
+    /// Makes and changes the suite's key files, and tells which keys of a workspace are in use.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Explains an error reason, or lists all of them.
@@ -401,6 +401,28 @@ pub(crate) enum KeysCommand {
     /// Removes a key that is not primary: what was sealed or signed with it opens no more. Refused while something that
     /// it made can still count.
     Retire(KeyArgs),
+    /// Shows the secrets and keys that verify a workspace's proofs, and when each last did, in any process of identity:
+    /// one that nobody uses any more can be taken away.
+    Used(UsedArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsedArgs {
+    /// The workspace.
+    #[arg(long)]
+    pub(crate) workspace: String,
+    /// Where the identity service listens.
+    #[arg(long, default_value = "http://127.0.0.1:50051")]
+    pub(crate) address: String,
+    /// A file with the bearer token of a caller of role operator or backend.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// CA certificates (PEM) that vouch for an https:// address.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value = "human")]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

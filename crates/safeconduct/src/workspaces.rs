@@ -193,7 +193,7 @@ fn identity(workspace: &Workspace, found: &mut Found) -> Result<Option<Arc<Ident
     let spec: IdentitySpec = match serde_json::from_value(section.value.clone()) {
         Ok(spec) => spec,
         Err(error) => {
-            found.wrong(&section.place, &Violation::new("", error.to_string()));
+            found.wrong(&section.place, &Violation::new("", otp::unquoted(&error)));
             return Err(());
         }
     };

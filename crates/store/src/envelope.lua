@@ -1,9 +1,10 @@
 -- The bytes of a record and the rule that decides a commit: the twin of `envelope.rs`. A script begins with this.
 --
 -- Numbers are exact up to 2^53. Moments of records are milliseconds since the epoch; the scripts' clock is in
--- microseconds. A change is five words of ARGV: the expected revision, 16 bytes (empty: absent); 'V' to write,
--- 'D' to delete or 'K' to keep; the end as 16 digits (zeros: never) or '+' and a length; when it was written
--- (empty: now); the value.
+-- microseconds. A change is two words of ARGV, for each word costs the server more than reading it here. The first:
+-- 'V' to write, 'D' to delete or 'K' to keep; how it ends (1 byte: 0 never, 1 at a time, 2 a length after it was
+-- written) and that number (7, big-endian); when it was written (7; 0: now); the expected revision (16 bytes, or none:
+-- absent). The second is the value.
 
 local LAST_MOMENT = 9007199254740991
 
@@ -30,50 +31,59 @@ local function revisions(bytes, now)
   return '', past
 end
 
--- Decides: `found` are the bytes under the keys of the changes (false: none), whose words begin at ARGV[first].
--- Answers 'apply' and what each record remembers; 'repeated'; 'conflict'; or nothing, if some bytes are no record.
-local function judge(found, first, operation, now)
+-- Decides: `found` begins with the bytes under the keys of so many changes (false: none), whose words begin at
+-- ARGV[first]. Answers 'apply' and what each record remembers; 'repeated'; 'conflict'; or nothing, if some bytes are no
+-- record.
+local function judge(found, changes, first, operation, now)
   local verdict, remembered = 'apply', {}
-  for i, bytes in ipairs(found) do
-    local word = first + 5 * (i - 1)
-    local current, past = revisions(bytes, now)
+  for i = 1, changes do
+    local what = ARGV[first + 2 * (i - 1)]
+    local current, past = revisions(found[i], now)
     if not current then return nil end
     remembered[i] = past
-    if ARGV[word + 1] ~= 'K' then
-      -- What was done stays done, whatever has happened to the records since.
+    if past ~= '' and string.byte(what) ~= 75 then
+      -- What was done stays done, whatever has happened to the records since. One that is kept was not written.
       for n = 1, #past, 16 do
         if string.sub(past, n, n + 15) == operation then return 'repeated' end
       end
     end
-    if current ~= ARGV[word] then verdict = 'conflict' end
+    if current ~= string.sub(what, 17) then verdict = 'conflict' end
   end
   return verdict, remembered
 end
 
--- Writes what `judge` has let pass; `keys` are those of the changes. `grace`: how long in milliseconds the bytes of
--- an expired or deleted record stay. `most`: how many revisions a record remembers.
+-- A moment as the bytes of a record have it.
+local function digits(ms)
+  if ms == 0 then return '0000000000000000' end
+  return string.format('%016d', ms)
+end
+
+-- Writes what `judge` has let pass; `keys` begins with those of the changes. `grace`: how long in milliseconds the bytes
+-- of an expired or deleted record stay. `most`: how many revisions a record remembers.
 local function apply(keys, remembered, first, operation, now, grace, most)
-  for i, key in ipairs(keys) do
-    local word = first + 5 * (i - 1)
-    local kind, ends, written, value = ARGV[word + 1], ARGV[word + 2], ARGV[word + 3], ARGV[word + 4]
+  local moment, stamp = exact(now), nil
+  for i = 1, #remembered do
+    local word = first + 2 * (i - 1)
+    local kind, how, ends, written = struct.unpack('>c1I1I7I7', ARGV[word])
     if kind ~= 'K' then
-      written = exact(tonumber(written) or now)
+      if written == 0 then written = moment end
       if kind == 'D' then
         ends = written
-      elseif string.sub(ends, 1, 1) == '+' then
-        ends = exact(written + tonumber(string.sub(ends, 2)))
-      else
-        ends = tonumber(ends)
+      elseif how == 2 then
+        ends = exact(written + ends)
       end
+      if written == moment then stamp = stamp or digits(moment) end
       local past = operation
       if remembered[i] ~= '' then past = string.sub(past .. remembered[i], 1, 16 * most) end
-      local head = string.format('2%s%016d%016d%d', kind, ends, written, #past / 16)
-      local bytes = head .. past .. value
+      -- As a digit.
+      local count = string.char(48 + #past / 16)
+      local bytes = '2' .. kind .. digits(ends) .. (written == moment and stamp or digits(written)) .. count .. past
+        .. ARGV[word + 1]
       if ends == 0 then
-        redis.call('SET', key, bytes)
+        redis.call('SET', keys[i], bytes)
       else
         -- A length, not a moment: the server's clock collects, but `now` is kept between bounds.
-        redis.call('SET', key, bytes, 'PX', string.format('%d', math.max(ends - now, 0) + grace))
+        redis.call('SET', keys[i], bytes, 'PX', string.format('%d', math.max(ends - now, 0) + grace))
       end
     end
   end

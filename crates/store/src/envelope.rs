@@ -177,29 +177,30 @@ fn exact(moment: Timestamp) -> i64 {
     moment.as_millis().clamp(1, LAST_MOMENT)
 }
 
-/// A change in the five words that [`LUA`] reads: the expected revision (empty: absent); `V`, `D` or `K`; the end
-/// (16 digits, zeros for never, or `+` and a length in milliseconds); when it was written (empty: now); the value.
-pub fn words(change: &Change) -> [Cow<'_, [u8]>; 5] {
-    const NOTHING: Cow<'_, [u8]> = Cow::Borrowed(&[]);
-    let text = |text: String| Cow::Owned(text.into_bytes());
-    let expected = match &change.expected {
-        Expected::Absent => NOTHING,
-        Expected::At(revision) => Cow::Borrowed(&revision.0[..]),
-    };
-    let (kind, ends, written, value) = match &change.write {
+/// A change in the two words that [`LUA`] reads, whose head has them: what is to be done, and the value.
+pub fn words(change: &Change) -> [Cow<'_, [u8]>; 2] {
+    let (kind, how, ends, written, value): (u8, u8, i64, i64, &[u8]) = match &change.write {
         Write::Put { value, ends, written } => {
-            let ends = match ends {
-                Ends::Never => text(format!("{:016}", 0)),
-                Ends::At(at) => text(format!("{:016}", exact(*at))),
-                Ends::After(lives) => text(format!("+{}", lives.as_millis().min(LAST_MOMENT.unsigned_abs().into()))),
+            let (how, ends) = match ends {
+                Ends::Never => (0, 0),
+                Ends::At(at) => (1, exact(*at)),
+                Ends::After(lives) => (2, i64::try_from(lives.as_millis()).unwrap_or(i64::MAX).min(LAST_MOMENT)),
             };
-            let written = written.map_or(NOTHING, |written| text(exact(written).to_string()));
-            (b"V", ends, written, Cow::Borrowed(&value[..]))
+            (VALUE, how, ends, written.map_or(0, exact), value)
         }
-        Write::Delete => (b"D", NOTHING, NOTHING, NOTHING),
-        Write::Keep => (b"K", NOTHING, NOTHING, NOTHING),
+        Write::Delete => (DELETED, 0, 0, 0, &[]),
+        Write::Keep => (b'K', 0, 0, 0, &[]),
     };
-    [expected, Cow::Borrowed(kind), ends, written, value]
+    let mut what = Vec::with_capacity(32);
+    what.extend([kind, how]);
+    for number in [ends, written] {
+        // Seven bytes: below 2^53.
+        what.extend_from_slice(number.to_be_bytes().get(1..).unwrap_or_default());
+    }
+    if let Expected::At(revision) = &change.expected {
+        what.extend(revision.0);
+    }
+    [Cow::Owned(what), Cow::Borrowed(value)]
 }
 
 #[cfg(test)]

@@ -32,16 +32,12 @@ impl StoreKeyer {
 
     /// The record of `slot` that these parts name within `space` (lower-case letters and `-`).
     pub fn key(&self, slot: &Slot, space: &'static str, parts: &[&[u8]]) -> RecordKey {
-        let hash = self.hash(space, parts);
-        let mut text = String::with_capacity(4 * HASH_LEN + space.len() + 4);
-        // The braces are Redis' hash tag: all records of a slot stay on one node.
-        for part in ["{", &slot.text, "}:", space, ":"] {
-            text.push_str(part);
-        }
-        push_hex(&mut text, hash);
-        // Turned, as `slot` and `hash` may come from the same parts.
-        let id = slot.id.rotate_left(1) ^ u128::from_be_bytes(hash);
-        RecordKey { text: text.into(), id, slot: slot.clone() }
+        self.name(space, parts).within(slot)
+    }
+
+    /// What these parts name within `space`, in whichever slot: for whoever asks for the same in many.
+    pub fn name(&self, space: &'static str, parts: &[&[u8]]) -> KeyName {
+        KeyName { space, hash: self.hash(space, parts) }
     }
 
     fn hash(&self, label: &str, parts: &[&[u8]]) -> [u8; HASH_LEN] {
@@ -68,6 +64,28 @@ fn push_hex(to: &mut String, bytes: [u8; HASH_LEN]) {
 impl fmt::Debug for StoreKeyer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreKeyer([redacted])")
+    }
+}
+
+/// What a record is called within its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyName {
+    space: &'static str,
+    hash: [u8; HASH_LEN],
+}
+
+impl KeyName {
+    /// The record of this name in `slot`.
+    pub fn within(&self, slot: &Slot) -> RecordKey {
+        let mut text = String::with_capacity(4 * HASH_LEN + self.space.len() + 4);
+        // The braces are Redis' hash tag: all records of a slot stay on one node.
+        for part in ["{", &slot.text, "}:", self.space, ":"] {
+            text.push_str(part);
+        }
+        push_hex(&mut text, self.hash);
+        // Turned, as `slot` and `hash` may come from the same parts.
+        let id = slot.id.rotate_left(1) ^ u128::from_be_bytes(self.hash);
+        RecordKey { text: text.into(), id, slot: slot.clone() }
     }
 }
 

@@ -43,7 +43,7 @@ use safeconduct_types::OperationId;
 pub use embedded::{EmbeddedStore, Ephemeral, Small, Txn, View};
 pub use envelope::{GRACE, REVISIONS};
 pub use error::StoreError;
-pub use key::{RecordKey, Slot, StoreKeyer};
+pub use key::{KeyName, RecordKey, Slot, StoreKeyer};
 pub use open::{Store, StoreOptions, open};
 pub use pace::{Band, Pace, STEP};
 pub use record::{Change, Committed, Ends, Expected, MAX_RECORDS, MAX_VALUE, Record, Revision, Snapshot, Write};

@@ -129,14 +129,12 @@ pub fn build(options: &Options, env: &dyn Fn(&str) -> Option<String>) -> Result<
 }
 
 /// Our own spans only: transports open thousands of their own. If nobody collects them, a span is worth its cost only
-/// where another is begun under it, which takes its trace id: not where a decision is made or the store is called.
+/// where another is begun under it, which takes its trace id: not where a decision is made, a contact is verified or
+/// the store is called; there the call's own span has the same one.
 fn numbered(exports: bool) -> Targets {
     let ours = Targets::new().with_target("safeconduct", LevelFilter::INFO);
-    if exports {
-        ours
-    } else {
-        ours.with_target("safeconduct_admission", LevelFilter::OFF).with_target("safeconduct_store", LevelFilter::OFF)
-    }
+    let quiet = if exports { &[][..] } else { &["safeconduct_admission", "safeconduct_identity", "safeconduct_store"] };
+    quiet.iter().fold(ours, |ours, target| ours.with_target(*target, LevelFilter::OFF))
 }
 
 fn lines<S>(format: LogFormat, filter: EnvFilter) -> Box<dyn Layer<S> + Send + Sync>

@@ -80,7 +80,7 @@ impl Site {
             write!(
                 settings,
                 "\n[[callers]]\nname = \"{name}\"\nroles = [\"{role}\"]\nworkspaces = [\"{workspace}\"]\n\
-                 connectors = [{connectors}]\neffects = [{effects}]\ntoken_sha256 = [\"{hash}\"]\n"
+                 connectors = [{connectors}]\neffects = [{effects}]\ndomains = [\"*\"]\ntoken_sha256 = [\"{hash}\"]\n"
             )?;
         }
         fs::write(site.settings(), settings)?;

@@ -77,6 +77,10 @@ impl Mirror {
     /// The same; if the mirror has only just begun to lag, it waits a moment, at most 300 ms, for the next
     /// heartbeat.
     pub async fn check_soon(&self, checks: &[MarkCheck]) -> MirrorAnswer {
+        let answer = self.check(checks, self.0.clock.instant());
+        if !matches!(answer, MirrorAnswer::Lagging(_)) {
+            return answer;
+        }
         let mut beats = self.0.beats.subscribe();
         loop {
             beats.mark_unchanged();
@@ -91,6 +95,16 @@ impl Mirror {
             if tokio::time::timeout(left, beats.changed()).await.is_err() {
                 return self.check(checks, self.0.clock.instant());
             }
+        }
+    }
+
+    /// Refuses what a mark closes, and, after the same wait, what cannot be known: for where everything is about a
+    /// person, so that not knowing is a no.
+    pub async fn heed(&self, checks: &[MarkCheck]) -> Result<(), Refusal> {
+        match self.check_soon(checks).await {
+            MirrorAnswer::Clear => Ok(()),
+            MirrorAnswer::Met(mark) => Err(closed(&mark)),
+            MirrorAnswer::Lagging(_) => Err(lagging()),
         }
     }
 
@@ -379,6 +393,9 @@ mod tests {
         fixture.clock.advance(LAGGING_AFTER + HICCUP);
         let at_once = tokio::time::timeout(Duration::ZERO, fixture.mirror.check_soon(&[])).await;
         assert_eq!(at_once, Ok(MirrorAnswer::Lagging(None)));
+        fixture.clock.advance(LAGGING_AFTER);
+        let refused = fixture.mirror.heed(&[]).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::MarksLagging, "not knowing is a no");
         let fresh = Mirror::new(fixture.clock.clone());
         let at_once = tokio::time::timeout(Duration::ZERO, fresh.check_soon(&[])).await;
         assert_eq!(at_once, Ok(MirrorAnswer::Lagging(None)), "it has never heard a thing");

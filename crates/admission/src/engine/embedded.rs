@@ -320,6 +320,10 @@ impl Engine for EmbeddedEngine {
         self.store.epoch()
     }
 
+    fn lost_until(&self, _: &Slot) -> Timestamp {
+        Timestamp::default()
+    }
+
     fn now_estimate(&self) -> Timestamp {
         moment(self.store.pace().here())
     }

@@ -107,6 +107,10 @@ pub(crate) trait Engine: Send + Sync + Debug {
     /// Tells one history of the slot from another: it changes when what was acknowledged may be lost.
     fn epoch(&self, slot: &Slot) -> String;
 
+    /// Until when writes to the slot were held back the last time, because others may have been lost: of what was
+    /// written before, on the store's clock, some may be missing. The epoch if nothing was lost.
+    fn lost_until(&self, slot: &Slot) -> Timestamp;
+
     /// About what time it is on the store's clock.
     fn now_estimate(&self) -> Timestamp;
 

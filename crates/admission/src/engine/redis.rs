@@ -12,7 +12,7 @@ use safeconduct_store::{
 };
 use safeconduct_types::Timestamp;
 
-use super::wire::{Answer, Blob, Bounds, Words};
+use super::wire::{Answer, Blob, Bounds, Packed, Words};
 use super::{Engine, Members, Need, Step, Stepped, moment, need};
 
 /// Steps on a Redis.
@@ -58,7 +58,7 @@ impl RedisEngine {
             Err(StoreError::Unanswered(_)) => self.store.run(slot, &self.step, &words.keys, &args, purpose).await?,
             answered => answered?,
         };
-        whole(step, Answer::of(answer)?)
+        whole(step, answer)
     }
 
     async fn rates(
@@ -76,7 +76,10 @@ impl RedisEngine {
         }
         let keys: Vec<RecordKey> = meters.iter().map(|(key, _)| key.clone()).collect();
         let args = [Arg::Bytes(blob.as_slice())];
-        let mut answer = Answer::of(self.store.run(slot, &self.rates, &keys, &args, Use::Volatile).await?)?;
+        let Reply::Bytes(answer) = self.store.run(slot, &self.rates, &keys, &args, Use::Volatile).await? else {
+            return Err(Reply::strange());
+        };
+        let mut answer = Packed::of(answer);
         let (now, told) = (answer.number()?, answer.number()?);
         let readings = meters.iter().map(|_| answer.rate(now)).collect::<Result<Vec<_>, _>>()?;
         answer.end()?;
@@ -85,26 +88,32 @@ impl RedisEngine {
 }
 
 /// What `step.lua` answers.
-fn whole(step: &Step, mut answer: Answer) -> Result<(Stepped, i64), StoreError> {
-    let became = answer.number()?;
+fn whole(step: &Step, answer: Reply) -> Result<(Stepped, i64), StoreError> {
+    let Reply::Bytes(answer) = answer else { return conflict(step, Answer::of(answer)?) };
+    let mut answer = Packed::of(answer);
+    let became = answer.byte()?;
     let (now, told) = (answer.number()?, answer.number()?);
-    let readings = |answer: &mut Answer| {
+    let readings = |answer: &mut Packed| {
         step.meters.iter().map(|(_, meter)| answer.meter(meter, now)).collect::<Result<Vec<_>, _>>()
     };
     let stepped = match became {
         0 | 1 => Stepped::Done { now: moment(now), readings: readings(&mut answer)?, repeated: became == 1 },
-        2 => {
-            let now = moment(now);
-            let mut record = || answer.bytes()?.map_or(Ok(None), |bytes| envelope::visible(&bytes, now));
-            let records = step.changes.iter().map(|_| record()).collect::<Result<Vec<_>, StoreError>>()?;
-            Stepped::Conflict { now, records }
-        }
         3 => judged(now, readings(&mut answer)?),
         4 => Stepped::Outside { now: moment(now) },
         _ => return Err(Reply::strange()),
     };
     answer.end()?;
     Ok((stepped, told))
+}
+
+/// Its list: some record is not as expected.
+fn conflict(step: &Step, mut answer: Answer) -> Result<(Stepped, i64), StoreError> {
+    let (now, told) = (answer.number()?, answer.number()?);
+    let now = moment(now);
+    let mut record = || answer.bytes()?.map_or(Ok(None), |bytes| envelope::visible(&bytes, now));
+    let records = step.changes.iter().map(|_| record()).collect::<Result<Vec<_>, StoreError>>()?;
+    answer.end()?;
+    Ok((Stepped::Conflict { now, records }, told))
 }
 
 fn judged(now: i64, readings: Vec<Reading>) -> Stepped {
@@ -186,6 +195,10 @@ impl Engine for RedisEngine {
 
     fn epoch(&self, slot: &Slot) -> String {
         self.store.epoch(slot)
+    }
+
+    fn lost_until(&self, slot: &Slot) -> Timestamp {
+        self.store.lost_until(slot)
     }
 
     fn now_estimate(&self) -> Timestamp {

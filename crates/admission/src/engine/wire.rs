@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Buf as _;
 use safeconduct_admission_domain::meter::cap::{Adjust, Place, Take, Window};
 use safeconduct_admission_domain::meter::rate::{self, Span};
 use safeconduct_admission_domain::meter::{MAX_NOW, Meter, Reading, cap};
@@ -143,18 +144,20 @@ impl<'a> Words<'a> {
 
     /// The first word.
     pub(super) fn head(&self, bounds: Bounds) -> Blob {
-        let mut head = Blob::with_capacity(30);
+        let mut head = Blob::with_capacity(46 + self.meters.0.len());
         head.bounds(bounds).number(i64::try_from(GRACE.as_millis()).unwrap_or(0), 7).count(REVISIONS, 1);
         for count in self.counts {
             head.count(count, 2);
         }
+        head.0.extend(self.operation);
+        head.0.extend_from_slice(self.meters.as_slice());
         head
     }
 
     /// All words.
     pub(super) fn args<'b>(&'b self, head: &'b Blob) -> Vec<Arg<'b>> {
-        let mut args = Vec::with_capacity(3 + self.tail.len());
-        args.extend([head.as_slice(), self.operation, self.meters.as_slice()].map(Arg::Bytes));
+        let mut args = Vec::with_capacity(1 + self.tail.len());
+        args.push(Arg::Bytes(head.as_slice()));
         args.extend(self.tail.iter().map(|word| Arg::Bytes(word)));
         args
     }
@@ -232,25 +235,6 @@ impl Answer {
         }
     }
 
-    pub(super) fn rate(&mut self, now_us: i64) -> Result<Reading, StoreError> {
-        let passed = self.number()? == 1;
-        let tat = Span { us: self.number()?, frac: self.number()? };
-        Ok(Reading::Rate(rate::Reading { passed, now_us, tat }))
-    }
-
-    /// One of `step.lua`'s four numbers.
-    pub(super) fn meter(&mut self, meter: &Meter, now_us: i64) -> Result<Reading, StoreError> {
-        if let Meter::Rate(_) = meter {
-            let reading = self.rate(now_us)?;
-            self.number()?;
-            return Ok(reading);
-        }
-        let passed = self.number()? == 1;
-        let used = self.number()?;
-        let mut time = || self.number().map(|time| (time >= 0).then_some(time));
-        Ok(Reading::Cap(cap::Reading { passed, used, reset_ms: time()?, retry_ms: time()? }))
-    }
-
     pub(super) fn is_over(&self) -> bool {
         self.0.len() == 0
     }
@@ -258,6 +242,56 @@ impl Answer {
     /// Nothing more is to come.
     pub(super) fn end(self) -> Result<(), StoreError> {
         if self.is_over() { Ok(()) } else { Err(Reply::strange()) }
+    }
+}
+
+/// A script's text: numbers, big endian, read from its beginning.
+pub(super) struct Packed(bytes::Bytes);
+
+impl Packed {
+    pub(super) const fn of(bytes: bytes::Bytes) -> Self {
+        Self(bytes)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let (&taken, _) = self.0.split_first_chunk().ok_or_else(Reply::strange)?;
+        self.0.advance(N);
+        Ok(taken)
+    }
+
+    /// One of one byte.
+    pub(super) fn byte(&mut self) -> Result<u8, StoreError> {
+        let [byte] = self.take()?;
+        Ok(byte)
+    }
+
+    /// One of eight bytes.
+    pub(super) fn number(&mut self) -> Result<i64, StoreError> {
+        self.take().map(i64::from_be_bytes)
+    }
+
+    /// What `rates.lua` says of a rate.
+    pub(super) fn rate(&mut self, now_us: i64) -> Result<Reading, StoreError> {
+        let (passed, us, [a, b, c]) = (self.byte()? == 1, self.number()?, self.take()?);
+        let tat = Span { us, frac: i64::from(u32::from_be_bytes([0, a, b, c])) };
+        Ok(Reading::Rate(rate::Reading { passed, now_us, tat }))
+    }
+
+    /// One of `step.lua`'s four numbers.
+    pub(super) fn meter(&mut self, meter: &Meter, now_us: i64) -> Result<Reading, StoreError> {
+        let (passed, one, two, three) = (self.byte()? == 1, self.number()?, self.number()?, self.number()?);
+        let time = |time: i64| (time >= 0).then_some(time);
+        Ok(match meter {
+            Meter::Rate(_) => Reading::Rate(rate::Reading { passed, now_us, tat: Span { us: one, frac: two } }),
+            Meter::Take(_) | Meter::Adjust(_) => {
+                Reading::Cap(cap::Reading { passed, used: one, reset_ms: time(two), retry_ms: time(three) })
+            }
+        })
+    }
+
+    /// Nothing more is to come.
+    pub(super) fn end(self) -> Result<(), StoreError> {
+        if self.0.is_empty() { Ok(()) } else { Err(Reply::strange()) }
     }
 }
 

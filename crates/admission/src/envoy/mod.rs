@@ -10,15 +10,15 @@
 //!   within one unit at most, a burst and what comes back.
 //! - A request that a limit refused is not counted in that limit. In the others of the same request it is, as there.
 //! - `duration_until_reset` is the time until the limit is whole again; `Retry-After` is sent, too.
+//! - At most a million requests in one unit, and each domain in one file.
 //! - Hits that are given back (`is_negative_hits`) and `quota_mode` are refused.
 //! - A key with a value is never taken for another key with another value, whatever `_` they hold.
 //!
 //! Without the store nothing is decided: the call fails with `STORE_UNAVAILABLE`, and the gateway's own
 //! `failure_mode_deny` says what that means.
 //!
-//! Who may ask: callers of role gateway. What they send is trusted no further than to name a counter; but any of them
-//! may name any domain, and so use up what another gateway counts. Gateways that don't trust each other need an
-//! admission, or at least a store, of their own.
+//! Who may ask: callers of role gateway, about the domains that their entry in `[[callers]]` lists. What they send is
+//! trusted no further than to name a counter of such a domain.
 
 mod decide;
 mod files;
@@ -34,7 +34,7 @@ use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_server:
     RateLimitService, RateLimitServiceServer,
 };
 use safeconduct_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use safeconduct_service::caller::{Role, caller};
+use safeconduct_service::caller::caller;
 use safeconduct_service::config::{ConfigError, EnvoyConfig, GatewayHeaders};
 use safeconduct_service::status::to_status;
 use safeconduct_service::tasks::Tasks;
@@ -113,8 +113,12 @@ impl RateLimitService for EnvoyGrpc {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        caller(&request)?.require(&[Role::Gateway], None).map_err(|refusal| to_status(&refusal))?;
-        let decided = self.0.decide(request.into_inner()).await;
+        let caller = Arc::clone(caller(&request)?);
+        let message = request.into_inner();
+        let decided = match caller.require_domain(&message.domain) {
+            Ok(()) => self.0.decide(message).await,
+            Err(refusal) => Err(refusal),
+        };
         decided.map(Response::new).map_err(|refusal| to_status(&refusal))
     }
 }

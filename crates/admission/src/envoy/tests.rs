@@ -275,3 +275,23 @@ async fn a_gateway_hears_that_the_store_is_gone_and_others_hear_nothing() {
     let agent = client.should_rate_limit(ask(AGENT_TOKEN)).await.unwrap_err();
     assert_eq!(refusal_in(&agent).map(|refusal| refusal.reason()), Some(Reason::CallerNotAllowed));
 }
+
+#[tokio::test]
+async fn a_gateway_asks_about_its_own_domains_only() {
+    let front = Front::new().await;
+    let mut client = RateLimitServiceClient::new(layers(&front.fixture.clock, Routes::new(front.gateway.server())));
+    let ask = |domain: &str| {
+        let domain = domain.to_owned();
+        let mut asked = Request::new(RateLimitRequest { domain, ..request(&[&[("user", "ada")]]) });
+        asked.metadata_mut().insert("authorization", format!("Bearer {GATEWAY_TOKEN}").parse().unwrap());
+        asked
+    };
+    let answer = client.should_rate_limit(ask("shop")).await.unwrap().into_inner();
+    assert_eq!(answer.overall_code(), Code::Ok);
+    for domain in ["other", "unknown", ""] {
+        let refused = client.should_rate_limit(ask(domain)).await.unwrap_err();
+        assert_eq!(refusal_in(&refused).map(|refusal| refusal.reason()), Some(Reason::CallerNotAllowed), "{domain}");
+    }
+    let counted = RateLimitRequest { domain: "other".to_owned(), ..request(&[&[("user", "ada")]]) };
+    assert_eq!(front.status(counted).await.limit_remaining, 0, "it was the first: what was refused took nothing");
+}

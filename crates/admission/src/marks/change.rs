@@ -11,13 +11,12 @@ use safeconduct_store::{
 use safeconduct_types::{ExecutionId, OperationId, Reason, Refusal, Timestamp};
 
 use super::board::{Change, Entry};
-use super::budget::Class;
-use super::feed::{self, Head};
+use super::feed;
 use super::{ATTEMPTS, Marks};
 use crate::keys;
 
 /// What came of a change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Changed {
     /// The mark as it is now known to all replicas.
     Set(Arc<Mark>),
@@ -139,92 +138,17 @@ impl Marks {
         Err(contended())
     }
 
-    /// Makes the change known to all replicas. `asked`: the mark to set; none to clear it.
-    async fn change(&self, operation: OperationId, key: &MarkKey, asked: Option<&Mark>) -> Result<Changed, Refusal> {
-        let _turn = self.0.turn.lock().await;
-        if self.read(|board| board.history() == 0) {
-            self.sync().await?;
-        }
-        for _ in 0..ATTEMPTS {
-            match self.try_change(operation, key, asked).await? {
-                Tried::Done(entry, known) => {
-                    let changed = changed(&entry);
-                    self.take_in(entry, known).await;
-                    return Ok(changed);
-                }
-                Tried::Needless(changed) => return Ok(changed),
-                Tried::Overtaken => self.sync().await?,
-            }
-        }
-        Err(contended())
-    }
-
-    async fn try_change(&self, operation: OperationId, key: &MarkKey, asked: Option<&Mark>) -> Result<Tried, Refusal> {
-        let feed = &self.0.feed;
-        let known = self.read(|board| (board.revision(), board.stamp()));
-        let revision = known.0 + 1;
-        let keys = [feed.head_key(), feed.page_key(revision), feed.bucket_key(feed::bucket_of(key))];
-        // Firmly: what was done before is as durable as if it was done now, once the head is.
-        let snapshot = feed.records.read_firm(&feed.slot, &keys).await?;
-        let head = feed::read_head(snapshot.records.first())?;
-        // Of the very state that the store is in: what the operation did, and how many marks there are.
-        let looked =
-            self.read(|board| ((board.revision(), board.stamp()) == known).then(|| board.done(operation).map(changed)));
-        let Some(done) = looked.filter(|_| (head.revision, head.stamp) == known) else { return Ok(Tried::Overtaken) };
-        if let Some(done) = done {
-            return Ok(Tried::Needless(done));
-        }
-        let [head_record, page_record, bucket_record] = snapshot.records.as_slice() else {
-            return Err(Refusal::internal("the store answered fewer records than were asked for"));
-        };
-        let bucket = bucket_record.as_ref().map(feed::read_bucket).transpose()?.unwrap_or_default();
-        // What has expired leaves with the next change near it.
-        let mut bucket: Vec<Mark> = bucket.into_iter().filter(|mark| mark.in_force(snapshot.now)).collect();
-        let place = bucket.iter().position(|mark| mark.key == *key);
-        let before = place.map(|place| bucket.swap_remove(place));
-        let change = match (asked, &before) {
-            (Some(asked), _) => {
-                let mark = Mark { revision, ..resolve(asked, before.as_ref(), snapshot.now) };
-                let most = self.0.budgets.of(Class::of(&mark));
-                let is_counted = before.as_ref().is_some_and(|before| Class::of(before) == Class::of(&mark));
-                // All are known here, also those that have expired and lie in the store still.
-                if !is_counted && self.read(|board| board.count(Class::of(&mark), snapshot.now)) >= most {
-                    return Ok(Tried::Needless(Changed::Full(most)));
-                }
-                bucket.push(mark.clone());
-                Change::Set(Arc::new(mark))
-            }
-            (None, Some(_)) => Change::Cleared(Arc::new(key.clone())),
-            (None, None) => return Ok(Tried::Needless(Changed::Nothing)),
-        };
-        let page = page_record.as_ref().map(feed::read_page).transpose()?.unwrap_or_default();
-        let entry = Entry { revision, operation, change };
-        let head = Head { revision, stamp: Some(operation) };
-        let [head_key, page_key, bucket_key] = keys;
-        let write = |key, found: &Option<Record>, value: Vec<u8>| {
-            self::change(key, found.as_ref(), Put::put(value, Ends::Never))
-        };
-        let bucket = match feed::write_bucket(bucket.iter()) {
-            empty if empty.is_empty() => {
-                bucket_record.as_ref().map(|found| self::change(bucket_key, Some(found), Put::Delete))
-            }
-            marks => Some(write(bucket_key, bucket_record, marks)),
-        };
-        let changes = [
-            write(head_key, head_record, feed::write_head(&head)),
-            write(page_key, page_record, feed::write_page(page, &entry)),
-        ];
-        let changes = changes.into_iter().chain(bucket).collect();
-        let done = self.commit(&feed.slot, operation, changes).await?;
-        Ok(if done { Tried::Done(entry, known) } else { Tried::Overtaken })
-    }
-
     async fn find(&self, slot: &Slot, key: &RecordKey) -> Result<(Timestamp, Option<Record>), StoreError> {
         let snapshot = self.0.feed.records.read_firm(slot, std::slice::from_ref(key)).await?;
         Ok((snapshot.now, snapshot.records.into_iter().next().flatten()))
     }
 
-    async fn commit(&self, slot: &Slot, operation: OperationId, changes: Vec<Write>) -> Result<bool, StoreError> {
+    pub(super) async fn commit(
+        &self,
+        slot: &Slot,
+        operation: OperationId,
+        changes: Vec<Write>,
+    ) -> Result<bool, StoreError> {
         let records = &self.0.feed.records;
         let committed = match records.commit(slot, operation, &changes).await {
             // Whether it was written is found out by saying it again.
@@ -235,26 +159,21 @@ impl Marks {
     }
 }
 
-enum Tried {
-    /// From this state of the board.
-    Done(Entry, (u64, Option<OperationId>)),
-    Needless(Changed),
-    Overtaken,
-}
-
-fn changed(entry: &Entry) -> Changed {
-    match &entry.change {
-        Change::Set(mark) => Changed::Set(Arc::clone(mark)),
-        Change::Cleared(_) => Changed::Cleared(entry.revision),
+impl Changed {
+    pub(super) fn of(entry: &Entry) -> Self {
+        match &entry.change {
+            Change::Set(mark) => Self::Set(Arc::clone(mark)),
+            Change::Cleared(_) => Self::Cleared(entry.revision),
+        }
     }
 }
 
-fn change(key: RecordKey, found: Option<&Record>, write: Put) -> Write {
+pub(super) fn change(key: RecordKey, found: Option<&Record>, write: Put) -> Write {
     Write { key, expected: found.map_or(Expected::Absent, |record| Expected::At(record.revision)), write }
 }
 
 /// The mark to store: in force from now unless it says when.
-fn resolve(asked: &Mark, before: Option<&Mark>, now: Timestamp) -> Mark {
+pub(super) fn resolve(asked: &Mark, before: Option<&Mark>, now: Timestamp) -> Mark {
     let effective = if asked.effective == UNSAID { now } else { asked.effective };
     mark::set(Mark { effective, ..asked.clone() }, before, now)
 }
@@ -266,7 +185,7 @@ fn derived(operation: OperationId, step: usize) -> OperationId {
     OperationId::from_bytes(digest(&SHA256, &parts).as_ref().first_chunk().copied().unwrap_or_default())
 }
 
-fn contended() -> Refusal {
+pub(super) fn contended() -> Refusal {
     Refusal::new(Reason::Overloaded, "too many marks are set at once; ask again with the same operation id")
         .with_retry_after(std::time::Duration::from_secs(1))
 }

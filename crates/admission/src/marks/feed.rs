@@ -62,8 +62,8 @@ impl Feed {
         self.keyer.key(&self.slot, "head", &[])
     }
 
-    pub(super) fn page_key(&self, revision: u64) -> RecordKey {
-        self.keyer.key(&self.slot, "log", &[&(revision / PAGE % PAGES).to_be_bytes()])
+    pub(super) fn page_key(&self, page: u64) -> RecordKey {
+        self.keyer.key(&self.slot, "log", &[&(page % PAGES).to_be_bytes()])
     }
 
     pub(super) fn bucket_key(&self, bucket: u16) -> RecordKey {
@@ -94,11 +94,11 @@ impl Feed {
 
     /// The changes from revision `from` to `to`, both included; `None` if the log has them not all.
     async fn changes(&self, from: u64, to: u64) -> Result<Option<Vec<Entry>>, StoreError> {
-        let (first, last) = (from / PAGE, to / PAGE);
+        let (first, last) = (page_of(from), page_of(to));
         if from > to || last - first >= PAGES {
             return Ok(None);
         }
-        let keys: Vec<_> = (first..=last).map(|page| self.page_key(page * PAGE)).collect();
+        let keys: Vec<_> = (first..=last).map(|page| self.page_key(page)).collect();
         let snapshot = self.records.read(&self.slot, &keys).await?;
         let mut entries = Vec::new();
         for record in snapshot.records.iter().flatten() {
@@ -114,7 +114,7 @@ impl Feed {
 
     /// The head, and the last changes: all that the log has without a gap.
     pub(super) async fn log(&self) -> Result<(Head, Vec<Entry>), StoreError> {
-        let pages = (0..PAGES).map(|page| self.page_key(page * PAGE));
+        let pages = (0..PAGES).map(|page| self.page_key(page));
         let keys: Vec<_> = [self.head_key()].into_iter().chain(pages).collect();
         let snapshot = self.records.read(&self.slot, &keys).await?;
         let head = read_head(snapshot.records.first())?;
@@ -182,12 +182,17 @@ fn read_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
     Ok(Entry { revision: u64::from_be_bytes(exact(revision)?), operation, change })
 }
 
-/// The page with one more entry. A new page begins without those that stood in its place.
-pub(super) fn write_page(before: Vec<Entry>, entry: &Entry) -> Vec<u8> {
-    let page = entry.revision / PAGE;
-    let kept = before.into_iter().filter(|old| old.revision / PAGE == page && old.revision < entry.revision);
+/// The page of the log that this change is on.
+pub(super) const fn page_of(revision: u64) -> u64 {
+    revision / PAGE
+}
+
+/// The page with these entries after those that it has. A new page begins without those that stood in its place.
+pub(super) fn write_page(before: &[Entry], new: &[&Entry]) -> Vec<u8> {
+    let first = new.first().map_or(u64::MAX, |entry| entry.revision);
+    let kept = before.iter().filter(|old| page_of(old.revision) == page_of(first) && old.revision < first);
     let mut list = Vec::new();
-    for entry in kept.chain([entry.clone()]) {
+    for entry in kept.chain(new.iter().copied()) {
         let (set, cleared) = match &entry.change {
             Change::Set(mark) => (encode(mark), Vec::new()),
             Change::Cleared(key) => (Vec::new(), key_bytes(key)),

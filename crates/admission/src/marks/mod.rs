@@ -2,6 +2,7 @@
 //!
 //! They are rare, and everything asks for them, so every process holds all of them: in the store they have one order
 //! (`feed`), each process keeps what it has read of it (`board`) and looks for more five times a second (`follow`).
+//! Changes that wait for each other in a process are made in one commit (`turns`).
 //! Whoever watches has a cursor into that (`watch`).
 //!
 //! What is about a contact (`MarkKey::contact`) lies in the contact's own slot besides, so that `Admit` and `Extend` see
@@ -22,6 +23,7 @@ mod feed;
 mod rpc;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use board::{Board, Entry};
 use budget::Budgets;
 use feed::{BUCKETS, BUCKETS_AT_ONCE, Feed, Since};
+use turns::Turns;
 
 /// Between two looks at the store. Each is followed by a heartbeat to everybody who watches.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -56,8 +59,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     board: RwLock<Board>,
     budgets: Budgets,
-    /// Held by a change, so that those of this process do not overtake each other in vain. Never waited for by a look.
-    turn: tokio::sync::Mutex<()>,
+    turns: Turns,
     /// Held while the board is brought up to the store, so that changes are taken in in their order.
     looking: tokio::sync::Mutex<Looked>,
     /// How many looks have begun.
@@ -95,7 +97,7 @@ impl Marks {
             clock,
             board: RwLock::default(),
             budgets,
-            turn: tokio::sync::Mutex::default(),
+            turns: Turns::default(),
             looking: tokio::sync::Mutex::new(Looked { number: 0, result: Ok(()) }),
             begun: AtomicU64::new(0),
             progress: Sender::new(Progress::default()),
@@ -164,13 +166,15 @@ impl Marks {
         Ok(())
     }
 
-    /// Takes in a change that was made from the state `known` of the board.
-    async fn take_in(&self, entry: Entry, known: (u64, Option<OperationId>)) {
+    /// Takes in changes that were made from the state `known` of the board.
+    async fn take_in(&self, entries: Vec<Entry>, known: (u64, Option<OperationId>)) {
         let _looking = self.0.looking.lock().await;
         self.write(|board| {
             // Whoever is further has it, or another history.
             if (board.revision(), board.stamp()) == known {
-                board.apply(entry);
+                for entry in entries {
+                    board.apply(entry);
+                }
             }
         });
         // Whoever watches here hears of it at once.

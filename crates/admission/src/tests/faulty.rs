@@ -32,6 +32,8 @@ pub(crate) struct Faulty {
     dead: AtomicBool,
     /// Whose shard is gone.
     lost: std::sync::Mutex<Option<Slot>>,
+    /// Whose shard says nothing.
+    mute: std::sync::Mutex<Option<Slot>>,
     /// How many steps and reads there have been.
     pub(super) trips: AtomicUsize,
 }
@@ -44,6 +46,7 @@ impl Faulty {
             fault: std::sync::Mutex::new((Fault::Refuse, gone())),
             dead: AtomicBool::new(false),
             lost: std::sync::Mutex::default(),
+            mute: std::sync::Mutex::default(),
             trips: AtomicUsize::new(0),
         })
     }
@@ -61,6 +64,11 @@ impl Faulty {
     /// What is in this slot can't be had any more.
     pub(super) fn lose(&self, slot: Slot) {
         *self.lost.lock().unwrap() = Some(slot);
+    }
+
+    /// What is in this slot is waited for in vain.
+    pub(super) fn mute(&self, slot: Slot) {
+        *self.mute.lock().unwrap() = Some(slot);
     }
 
     fn reaches(&self, slot: &Slot) -> Result<(), StoreError> {
@@ -109,6 +117,10 @@ impl Engine for Faulty {
 
     async fn read(&self, slot: &Slot, keys: &[RecordKey]) -> Result<Snapshot, StoreError> {
         self.reaches(slot)?;
+        let is_mute = self.mute.lock().unwrap().as_ref() == Some(slot);
+        if is_mute {
+            std::future::pending::<()>().await;
+        }
         self.inner.read(slot, keys).await
     }
 
@@ -131,6 +143,10 @@ impl Engine for Faulty {
 
     fn epoch(&self, slot: &Slot) -> String {
         self.inner.epoch(slot)
+    }
+
+    fn lost_until(&self, slot: &Slot) -> Timestamp {
+        self.inner.lost_until(slot)
     }
 
     fn now_estimate(&self) -> Timestamp {

@@ -40,6 +40,7 @@ token_sha256 = ["785975014826a3a7c05c44dcb2d33ec7e305797789f4282ac3bb3f51f4b4f0a
 [[callers]]
 name = "edge"
 roles = ["gateway"]
+domains = ["shop"]
 token_sha256 = ["0bbd17e5688e9dd8f5429f152eb6108219d409bfe7bb6b8a2e703982bb8199f5"]
 "#;
 

@@ -6,10 +6,14 @@ use safeconduct_admission_client::{
     ActualAmount, Admission as _, AdmitAnswer, Admitted, Charge, Lookup, LookupAnswer, Settle, Settlement, Shape,
     Target, Usage,
 };
+use safeconduct_admission_domain::step::{IndexOp, When};
+use safeconduct_store::RecordKey;
 use safeconduct_types::{ContactId, ExecutionId};
 
 use super::faulty::{Fault, Faulty};
 use super::fixture::{Fixture, admitted, contact, count, limited, own_count, same, workspace};
+use crate::engine::Step;
+use crate::healing::{AT_A_TIME, ROUNDS};
 use crate::keys;
 
 fn somebody(number: u8) -> ContactId {
@@ -62,6 +66,92 @@ async fn who_is_denied_is_denied_although_what_is_due_cannot_be_looked_after_and
     fixture.clock.advance(Duration::from_secs(11));
     let _ = admitted(ask(&fixture, somebody(3), ours()).await);
     let denied = ask(&fixture, somebody(3), ours()).await;
+    assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+}
+
+/// The list of the holds of the workspace.
+fn holds(fixture: &Fixture) -> RecordKey {
+    let keyer = &fixture.admission.ledger.keyer;
+    keys::holds(keyer, &keys::shared_slot(keyer, &workspace()))
+}
+
+/// Lists so many holds of executions that are gone as due.
+async fn list(fixture: &Fixture, contact: ContactId, count: usize) {
+    let key = holds(fixture);
+    let add = |_| {
+        let id = ExecutionId::generate(&workspace(), &contact, &fixture.random);
+        IndexOp::Add { key: key.clone(), score: When::Now(-1), member: id.as_str().as_bytes().to_vec() }
+    };
+    let index = (0..count).map(add).collect();
+    let step = Step { operation: fixture.operation(), changes: vec![], meters: vec![], index };
+    let slot = keys::shared_slot(&fixture.admission.ledger.keyer, &workspace());
+    let _ = fixture.admission.ledger.engine.step(&slot, step).await.unwrap();
+}
+
+/// How many holds are due.
+async fn due(fixture: &Fixture) -> usize {
+    let ledger = &fixture.admission.ledger;
+    let slot = keys::shared_slot(&ledger.keyer, &workspace());
+    let now = ledger.engine.now_estimate().as_millis();
+    ledger.engine.index(&slot, &holds(fixture), 0..=now, 10_000, false).await.unwrap().1.len()
+}
+
+#[tokio::test]
+async fn who_is_denied_looks_after_so_many_and_no_more_and_the_next_one_goes_on() {
+    let fixture = Fixture::new().await;
+    let _ = admitted(ask(&fixture, contact(), vec![count("ours", 1)]).await);
+    let most = usize::try_from(ROUNDS).unwrap() * AT_A_TIME;
+    let mut rest = most + 40;
+    list(&fixture, somebody(2), rest).await;
+    while rest > 0 {
+        let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
+        assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+        let now = due(&fixture).await;
+        // Less than the most only if this machine is slow.
+        assert!(now < rest && now + most >= rest, "{rest} {now}");
+        rest = now;
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_is_looked_after_once_however_many_are_denied_at_a_time() {
+    let (fixture, faulty) = Fixture::faulty().await;
+    let _ = admitted(ask(&fixture, contact(), vec![count("ours", 1)]).await);
+    list(&fixture, somebody(2), 160).await;
+    faulty.trips();
+    while due(&fixture).await > 0 {
+        let asks = (10..50).map(|number| ask(&fixture, somebody(number), vec![count("ours", 1)]));
+        for answer in futures_util::future::join_all(asks).await {
+            assert!(matches!(answer, AdmitAnswer::Denied(_)), "{answer:?}");
+        }
+    }
+    // Three strokes each for 160 holds; and those who are denied ask again after each round.
+    let trips = faulty.trips();
+    assert!(trips < 1500, "{trips}");
+}
+
+#[tokio::test]
+async fn who_is_denied_hears_it_soon_although_what_is_due_says_nothing_or_is_gone() {
+    let (fixture, faulty) = Fixture::faulty().await;
+    let _ = admitted(ask(&fixture, contact(), vec![count("ours", 1)]).await);
+    list(&fixture, somebody(2), 40).await;
+    let slot = || {
+        let route = ExecutionId::route_of(&workspace(), &somebody(2));
+        keys::contact_slot(&fixture.admission.ledger.keyer, &workspace(), &route)
+    };
+    faulty.lose(slot());
+    faulty.trips();
+    let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
+    assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+    assert!(faulty.trips() > 40, "all are looked for");
+    let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
+    assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+    assert!(faulty.trips() < 10, "and left alone for a while");
+
+    fixture.clock.advance(Duration::from_secs(2));
+    faulty.mute(slot());
+    faulty.lose(keys::shared_slot(&fixture.admission.ledger.keyer, &"other".parse().unwrap()));
+    let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
     assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
 }
 

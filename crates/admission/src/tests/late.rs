@@ -94,6 +94,10 @@ impl Engine for Gate {
         self.inner.epoch(slot)
     }
 
+    fn lost_until(&self, slot: &Slot) -> Timestamp {
+        self.inner.lost_until(slot)
+    }
+
     fn now_estimate(&self) -> Timestamp {
         self.inner.now_estimate()
     }

@@ -183,6 +183,7 @@ pub(crate) fn parse_admit(from: proto::AdmitRequest) -> Result<Parsed<Entry>, Re
         charges,
         consume,
         epoch: Box::default(),
+        lost_until: Timestamp::default(),
         listed: true,
     };
     let asked = Entry::Recorded(Box::new(asked), wait);

@@ -3,6 +3,7 @@
 use safeconduct_types::{MarkCheck, MarkKey, Subject};
 
 use super::VerifiedContact;
+use crate::contact::visitor;
 
 impl VerifiedContact {
     /// The marks that whoever acts on this assertion must not meet.
@@ -11,7 +12,11 @@ impl VerifiedContact {
         let session = || self.session().clone();
         let key = |subject| MarkKey::new(self.workspace().clone(), subject);
         let since = |subject, since| MarkCheck { key: key(subject), since: Some(since), epoch: self.epoch() };
-        vec![
+        // Whoever revokes a session by its id alone does not know whom it was bound to.
+        let began_as = visitor(self.workspace(), self.session());
+        let by_id =
+            (began_as != self.contact().id).then(|| MarkCheck::any(key(Subject::SessionRevoked(began_as, session()))));
+        let mut marks = vec![
             MarkCheck::any(key(Subject::WorkspaceDisabled)),
             MarkCheck::any(key(Subject::ContactBlocked(contact()))),
             MarkCheck::any(key(Subject::SessionRevoked(contact(), session()))),
@@ -20,6 +25,8 @@ impl VerifiedContact {
             since(Subject::ContactErased(contact()), self.session_start()),
             since(Subject::AssertionStale(contact(), Some(session())), self.issued()),
             since(Subject::AssertionStale(contact(), None), self.issued()),
-        ]
+        ];
+        marks.extend(by_id);
+        marks
     }
 }

@@ -1,5 +1,6 @@
-//! The attributes within an assertion, readable by the suite only.
+//! The attributes within an assertion, and what proved them; readable by the suite only.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use safeconduct_types::{ContactId, SessionId, WorkspaceId};
@@ -49,19 +50,31 @@ impl Owner<'_> {
 /// What is sealed.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Known {
-    #[serde(rename = "a", default, skip_serializing_if = "Attributes::is_empty")]
-    pub(super) attributes: Attributes,
-    #[serde(rename = "p", default, skip_serializing_if = "Proven::is_empty")]
-    pub(super) proven: Proven,
+pub(super) struct Known<'a> {
+    #[serde(rename = "a", default, skip_serializing_if = "nobody_knows")]
+    pub(super) attributes: Cow<'a, Attributes>,
+    #[serde(rename = "p", default, skip_serializing_if = "none_proven")]
+    pub(super) proven: Cow<'a, Proven>,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub(super) proven_by: Option<Cow<'a, str>>,
 }
 
-pub(super) fn seal(seal: &dyn Seal, owner: &Owner<'_>, known: &Known) -> Result<Vec<u8>, SealError> {
+#[allow(clippy::ptr_arg, reason = "the shape that serde takes")]
+fn nobody_knows(attributes: &Cow<'_, Attributes>) -> bool {
+    attributes.is_empty()
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape that serde takes")]
+fn none_proven(proven: &Cow<'_, Proven>) -> bool {
+    proven.is_empty()
+}
+
+pub(super) fn seal(seal: &dyn Seal, owner: &Owner<'_>, known: &Known<'_>) -> Result<Vec<u8>, SealError> {
     let plain = Zeroizing::new(serde_json::to_vec(known).map_err(|_| SealError)?);
     seal.seal(&owner.context(), &plain)
 }
 
-pub(super) fn open(seal: &dyn Seal, owner: &Owner<'_>, sealed: &[u8]) -> Result<Known, SealError> {
+pub(super) fn open(seal: &dyn Seal, owner: &Owner<'_>, sealed: &[u8]) -> Result<Known<'static>, SealError> {
     let plain = seal.open(&owner.context(), sealed)?;
     serde_json::from_slice(&plain).map_err(|_| SealError)
 }

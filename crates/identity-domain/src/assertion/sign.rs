@@ -1,5 +1,6 @@
 //! Issuing assertions.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::contact::{Contact, Method};
 /// A key that signs assertions.
 pub struct SigningKey {
     id: KeyId,
+    /// The header of every assertion that it signs, encoded, with the dot after it.
+    head: String,
     pair: Ed25519KeyPair,
 }
 
@@ -22,7 +25,9 @@ impl SigningKey {
     pub fn from_seed(id: KeyId, seed: &Secret) -> Result<Self, JwksError> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose())
             .map_err(|_| JwksError("the seed of a signing key must have 32 bytes"))?;
-        Ok(Self { id, pair })
+        let header = Header { alg: ALGORITHM.to_owned(), kid: id.clone(), typ: TYPE.to_owned() };
+        let header = serde_json::to_vec(&header).map_err(|_| JwksError("the id of a signing key cannot be written"))?;
+        Ok(Self { head: format!("{}.", STRICT.encode(header)), id, pair })
     }
 
     /// Its id.
@@ -100,6 +105,8 @@ pub struct Claims {
     pub contact: Contact,
     /// How that was proven.
     pub method: Method,
+    /// The mark of the key that proved it; nothing for who was proven by no key. Sealed.
+    pub proven_by: Option<String>,
     /// When it holds.
     pub validity: Validity,
 }
@@ -134,32 +141,33 @@ pub fn sign(claims: &Claims, key: &SigningKey, seal: &dyn Seal) -> Result<String
         return Err(SignError::Ended);
     }
     let owner = Owner { workspace: &claims.workspace, session: &claims.session, contact: &claims.contact.id };
-    let Contact { attributes, proven, .. } = claims.contact.clone();
-    let known = sealed::seal(seal, &owner, &Known { attributes, proven }).map_err(|_| SignError::Seal)?;
-    let header = Header { alg: ALGORITHM.to_owned(), kid: key.id.clone(), typ: TYPE.to_owned() };
+    let Contact { attributes, proven, .. } = &claims.contact;
+    let known = Known {
+        attributes: Cow::Borrowed(attributes),
+        proven: Cow::Borrowed(proven),
+        proven_by: claims.proven_by.as_deref().map(Cow::Borrowed),
+    };
+    let known = sealed::seal(seal, &owner, &known).map_err(|_| SignError::Seal)?;
     let payload = Payload {
-        iss: claims.issuer.clone(),
-        aud: claims.audience.clone(),
-        azp: claims.presenters.clone(),
+        iss: Cow::Borrowed(&claims.issuer),
+        aud: Cow::Borrowed(&claims.audience),
+        azp: Cow::Borrowed(&claims.presenters),
         iat: validity.issued.as_seconds(),
         exp: validity.expires.as_seconds(),
         pxp: validity.proof_expires.as_seconds(),
-        wsp: claims.workspace.clone(),
-        sid: claims.session.clone(),
+        wsp: Cow::Borrowed(&claims.workspace),
+        sid: Cow::Borrowed(&claims.session),
         sst: claims.session_start.as_seconds(),
         sep: claims.epoch,
-        sub: claims.contact.id.clone(),
+        sub: Cow::Borrowed(&claims.contact.id),
         knd: claims.contact.kind,
         mth: claims.method,
-        att: STRICT.encode(known),
+        att: STRICT.encode(known).into(),
     };
     let mut token = String::with_capacity(1024);
-    let parts = [serde_json::to_vec(&header), serde_json::to_vec(&payload)];
-    for part in parts {
-        STRICT.encode_string(part.map_err(|_| SignError::Signature)?, &mut token);
-        token.push('.');
-    }
-    token.pop();
+    token.push_str(&key.head);
+    let payload = serde_json::to_vec(&payload).map_err(|_| SignError::Signature)?;
+    STRICT.encode_string(payload, &mut token);
     let signature = key.pair.try_sign(token.as_bytes()).map_err(|_| SignError::Signature)?;
     token.push('.');
     STRICT.encode_string(signature.as_ref(), &mut token);

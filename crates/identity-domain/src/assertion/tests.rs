@@ -67,6 +67,7 @@ fn claims() -> Claims {
             proven: Proven::default(),
         },
         method: Method::UserHash,
+        proven_by: Some("7f7e7d7c7b7a79787776757473727170".to_owned()),
         validity: Validity::new(NOW, QUARTER, NOW.after(DAY)),
     }
 }
@@ -108,6 +109,7 @@ fn what_was_signed_is_what_is_read() {
     assert_eq!(read.contact(), &said.contact);
     assert_eq!((read.workspace(), read.session(), read.epoch()), (&said.workspace, &said.session, 2));
     assert_eq!((read.session_start(), read.method()), (NOW, Method::UserHash));
+    assert_eq!(read.proven_by(), said.proven_by.as_deref());
     assert_eq!((read.expires(), read.proof_expires()), (NOW.after(QUARTER), NOW.after(DAY)));
     assert_eq!(part(&token(), 0), HEADER);
     assert_eq!(verify(&forged(HEADER, &part(&token(), 1))).unwrap(), read, "the forger of these tests can forge");
@@ -117,6 +119,7 @@ fn what_was_signed_is_what_is_read() {
 fn an_assertion_is_small_and_shows_no_attribute() {
     assert!(token().len() < 1024, "{} bytes", token().len());
     assert!(!part(&token(), 1).contains("usr_9f86"));
+    assert!(!part(&token(), 1).contains("7f7e7d7c"), "nor what tells a key");
 }
 
 #[test]

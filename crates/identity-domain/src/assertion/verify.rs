@@ -1,5 +1,6 @@
 //! Checking assertions.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub struct VerifiedContact {
     epoch: u32,
     contact: Contact,
     method: Method,
+    proven_by: Option<String>,
     presenters: Vec<CallerName>,
     issued: Timestamp,
     expires: Timestamp,
@@ -75,6 +77,12 @@ impl VerifiedContact {
     /// How that was proven.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// The mark of the key that proved the contact; nothing for who was proven by no key, and in an assertion of a
+    /// version that did not say.
+    pub fn proven_by(&self) -> Option<&str> {
+        self.proven_by.as_deref()
     }
 
     /// Who may present it.
@@ -163,7 +171,7 @@ impl Verifier {
             return Err(invalid("its signature does not verify"));
         }
         let payload = STRICT.decode(parts.payload).map_err(|_| invalid(FORM))?;
-        let payload: Payload = strict_json::object(&payload).map_err(|_| invalid(FORM))?;
+        let payload: Payload<'static> = strict_json::object(&payload).map_err(|_| invalid(FORM))?;
         if payload.iss != *self.issuer || payload.aud != audience {
             return Err(invalid("it was issued by or for another suite"));
         }
@@ -171,22 +179,28 @@ impl Verifier {
         self.open(payload)
     }
 
-    fn open(&self, payload: Payload) -> Result<VerifiedContact, Refusal> {
+    fn open(&self, payload: Payload<'static>) -> Result<VerifiedContact, Refusal> {
         let owner = Owner { workspace: &payload.wsp, session: &payload.sid, contact: &payload.sub };
-        let sealed = STRICT.decode(&payload.att).map_err(|_| invalid(FORM))?;
-        let Known { attributes, proven } = sealed::open(&*self.seal, &owner, &sealed)
+        let sealed = STRICT.decode(payload.att.as_bytes()).map_err(|_| invalid(FORM))?;
+        let Known { attributes, proven, proven_by } = sealed::open(&*self.seal, &owner, &sealed)
             .map_err(|_| invalid("its attributes cannot be opened with this service's keys"))?;
         Ok(VerifiedContact {
             session_start: Timestamp::from_seconds(payload.sst),
             epoch: payload.sep,
             method: payload.mth,
+            proven_by: proven_by.map(Cow::into_owned),
             issued: Timestamp::from_seconds(payload.iat),
             expires: Timestamp::from_seconds(payload.exp),
             proof_expires: Timestamp::from_seconds(payload.pxp),
-            contact: Contact { id: payload.sub, kind: payload.knd, attributes, proven },
-            presenters: payload.azp,
-            workspace: payload.wsp,
-            session: payload.sid,
+            contact: Contact {
+                id: payload.sub.into_owned(),
+                kind: payload.knd,
+                attributes: attributes.into_owned(),
+                proven: proven.into_owned(),
+            },
+            presenters: payload.azp.into_owned(),
+            workspace: payload.wsp.into_owned(),
+            session: payload.sid.into_owned(),
         })
     }
 }
@@ -213,7 +227,7 @@ fn take_apart(token: &str) -> Result<Parts<'_>, Refusal> {
     Ok(Parts { kid: header.kid, signed, payload, signature })
 }
 
-fn check(payload: &Payload, now: Timestamp, bringing: Bringing<'_>) -> Result<(), Refusal> {
+fn check(payload: &Payload<'_>, now: Timestamp, bringing: Bringing<'_>) -> Result<(), Refusal> {
     if payload.azp.len() > MAX_PRESENTERS || bringing.presenter.is_some_and(|one| !payload.azp.contains(one)) {
         let why = "the assertion was not issued for this caller; name the caller among `presenters`";
         return Err(Refusal::new(Reason::AudienceMismatch, why));

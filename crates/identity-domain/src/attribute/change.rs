@@ -130,13 +130,14 @@ fn permit<'p>(
 }
 
 /// What is stronger stays, whatever the new value is: a client learns nothing of it by guessing. Backend and tokens
-/// are equals, and the latest counts; a token carries whole seconds, so that one of the second in which the backend
-/// spoke may be older than that.
+/// are equals, and the latest counts. A token of the second in which the backend spoke may be older than that. Of two
+/// tokens made at the same time nobody can tell the later one: what was taken in first stays, so that whoever holds
+/// both cannot have now one and now the other. Who makes several in a second writes `iat` with a fraction.
 fn may_replace(held: &Attribute, writer: Writer<'_>, said: Timestamp) -> bool {
     match (writer, held.provenance) {
         (Writer::Client, provenance) => provenance <= Provenance::Client,
         (Writer::Token(_), Provenance::Server) => said.as_seconds() > held.proof_time.as_seconds(),
-        (Writer::Token(_), Provenance::SignedToken) => said.as_seconds() >= held.proof_time.as_seconds(),
+        (Writer::Token(_), Provenance::SignedToken) => said > held.proof_time,
         (Writer::Server | Writer::Token(_), _) => true,
     }
 }

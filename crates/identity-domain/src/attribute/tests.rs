@@ -1,4 +1,7 @@
+use safeconduct_types::Timestamp;
+
 use super::*;
+use crate::record::{ContactRecord, Named};
 
 fn policy(text: &str) -> Result<AttributePolicy, Vec<String>> {
     AttributePolicy::parse(&serde_json::from_str(text).unwrap())
@@ -67,4 +70,39 @@ fn a_value_is_one_json_value_with_one_meaning() {
     for bad in ["", "1,\"w\":2", "{\"a\":1,\"a\":1}", "1}", "nul", "[[[[[[[[[[1]]]]]]]]]]"] {
         assert!(parse_value(bad, "f").is_err(), "{bad}");
     }
+}
+
+/// A record in which a token of `said` says that `tier` is this, and whether that made it another one.
+fn token_says(record: &mut ContactRecord, tier: &str, said: i64) -> bool {
+    let policy = policy(r#"{"tier":{"protected":true}}"#).unwrap();
+    let changes = [("tier".to_owned(), Some(tier.into()))];
+    apply(record, &policy, Writer::Token("k1"), changes, Timestamp::from_millis(said)).changed
+}
+
+#[test]
+fn of_two_tokens_made_at_the_same_time_the_first_stays_however_often_both_come() {
+    for (first, other) in [("silver", "gold"), ("gold", "silver")] {
+        let mut record = ContactRecord::new(Named::Nothing, Timestamp::from_millis(0));
+        assert!(token_says(&mut record, first, 5_000));
+        for _ in 0..3 {
+            assert!(!token_says(&mut record, other, 5_000) && !token_says(&mut record, first, 5_000));
+        }
+        assert_eq!(record.attributes["tier"].attribute.value, first);
+        // Within the second, as `iat` may say it.
+        assert!(token_says(&mut record, other, 5_001));
+        assert!(!token_says(&mut record, first, 5_000));
+        assert_eq!(record.attributes["tier"].attribute.value, other);
+    }
+}
+
+#[test]
+fn a_token_of_the_second_in_which_the_backend_spoke_replaces_nothing() {
+    let policy = policy(r#"{"tier":{"protected":true}}"#).unwrap();
+    let mut record = ContactRecord::new(Named::Nothing, Timestamp::from_millis(0));
+    let changes = [("tier".to_owned(), Some("gold".into()))];
+    assert!(apply(&mut record, &policy, Writer::Server, changes, Timestamp::from_millis(5_200)).changed);
+    for said in [5_000, 5_900] {
+        assert!(!token_says(&mut record, "silver", said), "{said}");
+    }
+    assert!(token_says(&mut record, "silver", 6_000));
 }

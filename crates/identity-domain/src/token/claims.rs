@@ -171,21 +171,21 @@ impl Claims {
         }
     }
 
-    /// Seconds since the epoch; a fraction is left off.
+    /// Seconds since the epoch; a fraction counts to the millisecond (RFC 7519, section 2, `NumericDate`).
     fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
         let wrong = || refused(&format!("its claim {name} must be a number of seconds since 1970"));
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let Value::Number(number) = value else { return Err(wrong()) };
-        let seconds = match number.as_i64() {
-            Some(whole) => whole,
-            #[allow(clippy::cast_possible_truncation, reason = "within the bounds every whole number is exact")]
+        let time = match number.as_i64() {
+            Some(whole) => Timestamp::from_seconds(whole),
+            #[allow(clippy::cast_possible_truncation, reason = "within the bounds milliseconds are exact")]
             None => number
                 .as_f64()
                 .filter(|value| (0.0..1e12).contains(value))
-                .map(|value| value.floor() as i64)
+                .map(|value| Timestamp::from_millis((value * 1e3).round() as i64))
                 .ok_or_else(wrong)?,
         };
-        if (0..=LAST_SECOND).contains(&seconds) { Ok(Some(Timestamp::from_seconds(seconds))) } else { Err(wrong()) }
+        if (0..=LAST_SECOND).contains(&time.as_seconds()) { Ok(Some(time)) } else { Err(wrong()) }
     }
 
     /// When it ends, if it holds now. Without `exp` it ends when the longest life from its `iat` is over.

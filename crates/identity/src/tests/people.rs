@@ -43,23 +43,23 @@ calls! {
 
 impl Suite {
     /// The mirror knows the marks that were put into `marks`, and what time it is.
-    fn heard(&self) {
+    pub(super) fn heard(&self) {
         self.mirror.tell(self.marks.lock().unwrap().clone());
         *self.marking.1.lock().unwrap() = self.clock.now();
     }
 
-    async fn people() -> Self {
+    pub(super) async fn people() -> Self {
         let suite = Self::start().await;
         *suite.directory.0.lock().unwrap() = vec![("acme", policy(TRAVELS)), ("globex", policy(TRAVELS))];
         suite
     }
 
-    async fn user(&self, id: &str) -> pb::VerifyIdentityResponse {
+    pub(super) async fn user(&self, id: &str) -> pb::VerifyIdentityResponse {
         self.heard();
         self.verify("messenger", hashed(id, SECRET)).await.unwrap()
     }
 
-    async fn renew(&self, assertion: &str) -> Result<pb::RenewAssertionResponse, Refusal> {
+    pub(super) async fn renew(&self, assertion: &str) -> Result<pb::RenewAssertionResponse, Refusal> {
         self.renew_assertion("messenger", pb::RenewAssertionRequest { assertion: assertion.to_owned() }).await
     }
 
@@ -110,7 +110,7 @@ impl Suite {
         self.identity.people.read(&acme, &contact).await.unwrap().unwrap()
     }
 
-    async fn prove(
+    pub(super) async fn prove(
         &self,
         assertion: &str,
         address: &str,
@@ -511,6 +511,69 @@ async fn one_address_on_two_users_stays_two_contacts() {
     suite.set("u2", &[("email", r#""other@example.com""#)]).await;
     assert_eq!(suite.get_contact("backend", by_email()).await.unwrap().contact.unwrap().user_id, "u1");
     assert_eq!(reason(suite.get_contact("messenger", by_email()).await), Reason::CallerNotAllowed);
+}
+
+#[tokio::test]
+async fn an_address_that_was_changed_leads_nowhere_and_no_index_remembers_whose_it_was() {
+    let suite = Suite::people().await;
+    let acme: WorkspaceId = "acme".parse().unwrap();
+    let by = |email: &str| pb::GetContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::get_contact_request::Subject::Email(email.to_owned())),
+    };
+    let indexed = async |email: &str| suite.identity.people.indexed(&acme, email).await.unwrap().len();
+    suite.set("u1", &[("email", r#""old@example.com""#)]).await;
+    suite.set("u1", &[("email", r#""Old@example.com""#)]).await;
+    assert_eq!(indexed("OLD@example.com").await, 1, "another case is no other address");
+    suite.set("u1", &[("email", r#""new@example.com""#)]).await;
+    assert_eq!(reason(suite.get_contact("backend", by("old@example.com")).await), Reason::ContactUnknown);
+    assert_eq!(suite.get_contact("backend", by("new@example.com")).await.unwrap().contact.unwrap().user_id, "u1");
+    assert_eq!((indexed("old@example.com").await, indexed("new@example.com").await), (0, 1));
+    assert!(suite.known("u1").await.former.is_empty());
+    // Back and forth, and away.
+    suite.set("u1", &[("email", r#""old@example.com""#)]).await;
+    assert_eq!((indexed("old@example.com").await, indexed("new@example.com").await), (1, 0));
+    suite.set("u1", &[("email", "null")]).await;
+    assert_eq!((indexed("old@example.com").await, indexed("new@example.com").await), (0, 0));
+    // Somebody else's entry stays.
+    suite.set("u1", &[("email", r#""both@example.com""#)]).await;
+    suite.set("u2", &[("email", r#""both@example.com""#)]).await;
+    suite.set("u1", &[("email", r#""own@example.com""#)]).await;
+    assert_eq!(suite.get_contact("backend", by("both@example.com")).await.unwrap().contact.unwrap().user_id, "u2");
+    let erased = pb::DeleteContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::delete_contact_request::Subject::UserId("u1".to_owned())),
+        reason: "asked for".to_owned(),
+    };
+    suite.delete_contact("backend", erased).await.unwrap();
+    assert_eq!((indexed("own@example.com").await, indexed("both@example.com").await), (0, 1));
+}
+
+#[tokio::test]
+async fn what_a_process_that_died_had_yet_to_forget_is_forgotten_by_the_next_change_and_by_erasure() {
+    for by_erasure in [false, true] {
+        let suite = Suite::people().await;
+        let acme: WorkspaceId = "acme".parse().unwrap();
+        let indexed = async |email: &str| suite.identity.people.indexed(&acme, email).await.unwrap().len();
+        suite.set("u1", &[("email", r#""old@example.com""#)]).await;
+        let contact = suite.identity.contacts.user(&acme, &Claimed::parse(Identifier::UserId, "u1", "f").unwrap());
+        suite.identity.people.change_and_die(&acme, &contact, "email", "new@example.com").await;
+        assert!(suite.known("u1").await.former.has("old@example.com"));
+        assert!(!format!("{:?}", suite.known("u1").await).contains("example.com"));
+        assert_eq!(indexed("old@example.com").await, 1);
+        if by_erasure {
+            let erased = pb::DeleteContactRequest {
+                workspace_id: "acme".to_owned(),
+                subject: Some(pb::delete_contact_request::Subject::UserId("u1".to_owned())),
+                reason: "asked for".to_owned(),
+            };
+            suite.delete_contact("backend", erased).await.unwrap();
+        } else {
+            suite.set("u1", &[("tier", r#""gold""#)]).await;
+        }
+        assert_eq!(indexed("old@example.com").await, 0);
+        assert!(suite.known("u1").await.former.is_empty());
+    }
 }
 
 #[tokio::test]

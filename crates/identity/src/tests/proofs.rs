@@ -228,6 +228,29 @@ async fn report_only_lets_through_as_a_visitor_and_never_as_the_user() {
 }
 
 #[tokio::test]
+async fn report_only_goes_on_with_the_visitors_session_and_with_nobody_elses() {
+    let suite = Suite::with(&BY_TOKEN.replacen('{', r#"{"enforce":false,"#, 1)).await;
+    let session = suite.begin("messenger", visitor()).await.unwrap();
+    let began = suite.read(&session.assertion, "messenger").unwrap();
+    let failed = || within(&session.assertion, hashed("u1", SPARE));
+    suite.clock.advance(Duration::from_mins(5));
+    let passed = suite.verify("messenger", failed()).await.unwrap();
+    let read = suite.read(&passed.assertion, "messenger").unwrap();
+    assert_eq!((passed.session_id.as_str(), read.session()), (session.session_id.as_str(), began.session()));
+    assert_eq!((&read.contact().id, read.session_start()), (&began.contact().id, began.session_start()));
+    assert_eq!(passed.expire_time.unwrap().seconds, NOW.as_seconds() + 300 + 900, "fresh");
+    // A valid proof still binds it, and from then on it is the user's: who fails is a visitor elsewhere.
+    let proven = suite.verify("messenger", within(&passed.assertion, hashed("u1", SECRET))).await.unwrap();
+    assert_eq!(proven.session_id, session.session_id);
+    for assertion in [&session.assertion, &proven.assertion] {
+        let passed = suite.verify("messenger", within(assertion, hashed("u2", SPARE))).await.unwrap();
+        assert_ne!(passed.session_id, session.session_id);
+        let read = suite.read(&passed.assertion, "messenger").unwrap();
+        assert_eq!((read.contact().kind, read.contact().attributes.len()), (ContactKind::Visitor, 0));
+    }
+}
+
+#[tokio::test]
 async fn failures_slow_whoever_failed_and_lock_nobody_out() {
     let suite = Suite::with(BY_TOKEN).await;
     let session = suite.begin("messenger", visitor()).await.unwrap();
@@ -296,6 +319,48 @@ async fn the_last_use_of_a_key_outlives_the_process_and_is_written_once_a_minute
     other.metrics(&mut text);
     assert!(text.contains(&last("t1", NOW.as_seconds())), "the second use came within the minute: {text}");
     assert!(text.contains(&last("s1", 0)), "{text}");
+}
+
+#[tokio::test]
+async fn an_operator_sees_which_keys_are_in_use_over_all_processes() {
+    let own = Ed25519KeyPair::generate().unwrap();
+    let mut written: Value = serde_json::from_str(BY_TOKEN).unwrap();
+    written["secrets"][1]["primary"] = true.into();
+    written["secrets"].as_array_mut().unwrap().push(json!({"id": "gone", "secret": "no-such", "use": "user_hash"}));
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": part(own.public_key())});
+    written["tokens"] = json!({"keys": [{"id": "own", "alg": "EdDSA", "jwk": jwk}]});
+    let suite = Suite::with(&written.to_string()).await;
+    suite.verify("messenger", with_token(token(TOKENS, &claims("u1")))).await.unwrap();
+    suite.tasks.finish().await;
+    let listed = async |identity: &Arc<Identity>, caller: &str| {
+        let asked = pb::ListProofKeysRequest { workspace_id: "acme".to_owned() };
+        let grpc = IdentityGrpc::over(Arc::clone(identity));
+        let answer = plain(grpc.list_proof_keys(suite.request(caller, asked)).await)?;
+        let row = |key: pb::ProofKey| {
+            (key.key_id.clone(), key.kind(), key.primary, key.accepted, key.last_use_time.map(|time| time.seconds))
+        };
+        Ok::<_, Refusal>(answer.keys.into_iter().map(row).collect::<Vec<_>>())
+    };
+    // Another process on the same store: nothing was proven there, and it tells all the same.
+    let keys = Keys::from_keyring(&suite.keyring, Arc::clone(&suite.identity.ports.random)).unwrap();
+    let ports = Ports { tasks: Tasks::new(), ..suite.identity.ports.clone() };
+    let other = Identity::new(Settings::default(), keys, ports);
+    let used = Some(NOW.as_seconds());
+    for identity in [&suite.identity, &other] {
+        for caller in ["operator", "backend"] {
+            let expected = [
+                ("t1", pb::ProofKeyKind::TokenSecret, true, true, used),
+                ("s1", pb::ProofKeyKind::UserHashSecret, true, true, None),
+                ("gone", pb::ProofKeyKind::UserHashSecret, false, false, None),
+                ("own", pb::ProofKeyKind::PublicKey, false, true, None),
+            ];
+            let expected = expected.map(|(id, kind, primary, good, last)| (id.to_owned(), kind, primary, good, last));
+            assert_eq!(listed(identity, caller).await.unwrap(), expected);
+        }
+        for caller in ["messenger", "agent", "otp"] {
+            assert_eq!(reason(listed(identity, caller).await), Reason::CallerNotAllowed, "{caller}");
+        }
+    }
 }
 
 /// A source of keys: what it answers, and how often it was asked.

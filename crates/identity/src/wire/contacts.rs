@@ -251,5 +251,6 @@ pub(crate) fn parts(record: &ContactRecord) -> Vec<String> {
         });
         serde_json::json!({"kind": "attribute", "value": value})
     });
-    std::iter::once(identity).chain(attributes).map(|part| part.to_string()).collect()
+    let former = record.former.iter().map(|address| serde_json::json!({"kind": "former_address", "value": address}));
+    std::iter::once(identity).chain(attributes).chain(former).map(|part| part.to_string()).collect()
 }

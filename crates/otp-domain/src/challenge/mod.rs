@@ -233,6 +233,17 @@ pub enum Guessed {
     TooLate(Standing),
 }
 
+/// What a message is to bring.
+#[derive(Debug)]
+pub enum ToSend {
+    /// This code.
+    Code(Code),
+    /// Nothing: the challenge is over, or a later message of it is on its way, or this one was sent.
+    Nothing,
+    /// There is no code any more: its key was retired.
+    KeyRetired,
+}
+
 impl Challenge {
     /// What stays the same.
     pub const fn facts(&self) -> &Facts {
@@ -296,11 +307,15 @@ impl Challenge {
 
     /// The code if it may be sent now as message number `send`: the challenge is open, that message is its latest, and
     /// nobody has sent it.
-    pub fn code_to_send(&self, send: u8, keys: &CodeKeys, now: Timestamp) -> Option<Code> {
+    pub fn code_to_send(&self, send: u8, keys: &CodeKeys, now: Timestamp) -> ToSend {
         let facts = self.facts();
         let is_due =
             self.standing(now) == Standing::Issued && facts.sends == send && facts.delivery == Delivery::Queued;
-        if is_due { facts.code(keys) } else { None }
+        match is_due.then(|| facts.code(keys)) {
+            None => ToSend::Nothing,
+            Some(None) => ToSend::KeyRetired,
+            Some(Some(code)) => ToSend::Code(code),
+        }
     }
 
     /// Compares and counts a guess.

@@ -152,13 +152,38 @@ fn an_old_key_verifies_until_it_is_retired() {
     assert!(CodeKeys::new(("new".to_owned(), key(2)), []).get("old").is_none());
 }
 
-proptest! {
-    #[test]
-    fn reading_a_guess_never_panics_and_twice_is_once(text in any::<String>()) {
-        if let Ok(once) = Guess::parse(&text) {
-            prop_assert!(once.expose().bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
-            let twice = Guess::parse(once.expose()).unwrap();
-            prop_assert_eq!(twice.expose(), once.expose());
+/// Whatever is typed for a code: no panic, and nothing is one that is not the code. A short run in every test;
+/// `make fuzz` runs longer.
+mod fuzz {
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn reading_a_guess_never_panics_and_twice_is_once(text in any::<String>()) {
+            if let Ok(once) = Guess::parse(&text) {
+                prop_assert!(once.expose().bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
+                let twice = Guess::parse(once.expose()).unwrap();
+                prop_assert_eq!(twice.expose(), once.expose());
+            }
+        }
+
+        #[test]
+        fn no_bent_code_is_the_code(letters: bool, place: usize, how in 0..4_u8, with in "[0-9A-Za-z -]|\\PC") {
+            let form = if letters { CodeForm::STRONG } else { CodeForm { alphabet: Alphabet::Digits, length: 6 } };
+            let code = key(1).derive(&id(1), &binding(), form);
+            let mut bent: Vec<char> = code.expose().chars().collect();
+            let (place, with) = (place % bent.len(), with.chars().next().unwrap());
+            match how {
+                0 => bent.insert(place, with),
+                1 => drop(bent.remove(place)),
+                2 => bent[place] = with,
+                _ => bent.rotate_left(place),
+            }
+            let bent: String = bent.into_iter().collect();
+            prop_assert!(code.is(&guess(code.expose())));
+            if let Ok(typed) = Guess::parse(&bent) {
+                prop_assert_eq!(code.is(&typed), typed.expose() == code.expose(), "{}", bent);
+            }
         }
     }
 }

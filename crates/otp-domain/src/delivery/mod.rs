@@ -22,6 +22,8 @@ pub use judge::{Verdict, judge_reply, judge_status};
 pub use outgoing::Outgoing;
 pub use smtp::{SmtpProvider, SmtpSpec, SmtpTls};
 
+use crate::unquoted::unquoted;
+
 /// The most providers of one workspace.
 pub const MAX_PROVIDERS: usize = 16;
 
@@ -98,8 +100,9 @@ pub fn read(section: &Value) -> Result<BTreeMap<ProviderName, Provider>, Vec<Vio
         violations.push(Violation::new("delivery", format!("has more than {MAX_PROVIDERS} providers")));
     }
     for (name, value) in members.iter().take(MAX_PROVIDERS) {
-        let field = format!("delivery.{name}");
-        match (name.parse::<ProviderName>(), provider(&field, value)) {
+        let named = name.parse::<ProviderName>();
+        let field = named.as_ref().map_or_else(|_| "delivery".to_owned(), |name| format!("delivery.{name}"));
+        match (named, provider(&field, value)) {
             (Ok(name), Ok(one)) => drop(found.insert(name, one)),
             (name, one) => {
                 if name.is_err() {
@@ -115,22 +118,12 @@ pub fn read(section: &Value) -> Result<BTreeMap<ProviderName, Provider>, Vec<Vio
 
 fn provider(field: &str, value: &Value) -> Result<Provider, Vec<Violation>> {
     let spec: Spec =
-        serde_json::from_value(value.clone()).map_err(|error| vec![Violation::new(field, unreadable(&error))])?;
+        serde_json::from_value(value.clone()).map_err(|error| vec![Violation::new(field, unquoted(&error))])?;
     match (spec.smtp, spec.http, spec.console) {
         (Some(smtp), None, None) => SmtpProvider::read(&format!("{field}.smtp"), smtp).map(Provider::Smtp),
         (None, Some(http), None) => HttpProvider::read(&format!("{field}.http"), http).map(Provider::Http),
         (None, None, Some(true)) => Ok(Provider::Console),
         _ => Err(vec![Violation::new(field, "is exactly one of `smtp`, `http` and `console: true`")]),
-    }
-}
-
-/// What the reader says, without the value that it quotes: it could be a password that was written here.
-fn unreadable(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("unknown variant") {
-        text
-    } else {
-        "does not have the declared form".to_owned()
     }
 }
 

@@ -47,7 +47,7 @@ impl Sms {
     /// Whether text messages may be sent to this number.
     pub fn reaches(&self, number: &PhoneNumber) -> bool {
         number.country().is_some_and(|country| self.countries.contains(&country))
-            && !number.is_premium()
+            && number.is_mobile()
             && !self.blocked_prefixes.iter().any(|prefix| number.as_str().starts_with(prefix))
     }
 }

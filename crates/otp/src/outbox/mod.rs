@@ -12,6 +12,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use safeconduct_otp_domain::address::Address;
+pub use safeconduct_otp_domain::challenge::Delivery;
 use safeconduct_types::{Refusal, SecretText, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -67,18 +68,6 @@ pub trait Outbox: Send + Sync + fmt::Debug {
     async fn enqueue_again(&self, message: Message) -> Result<(), Refusal>;
 }
 
-/// How far the newest sending of a code has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// It waits, or is tried again.
-    Queued,
-    /// A provider has taken it.
-    Sent,
-    /// It was given up.
-    Failed,
-}
-
 /// A message, ready to leave.
 pub struct Content {
     /// The subject; empty for a text message.
@@ -97,15 +86,26 @@ impl fmt::Debug for Content {
     }
 }
 
+/// What there is to do for a message.
+#[derive(Debug)]
+pub enum Due {
+    /// It is to be sent.
+    Send(Content),
+    /// Nothing, because the verification is over, or because this very sending was reported as sent before its worker
+    /// died.
+    Nothing,
+    /// It will never be sent, for this reason.
+    Never(&'static str),
+}
+
 /// The verifications, as the outbox sees them.
 #[async_trait]
 pub trait Challenges: Send + Sync + fmt::Debug {
-    /// What to send, with the code derived now. `None`: nothing, because the verification is over, or because this very
-    /// sending was reported as sent before its worker died.
-    async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal>;
+    /// What to send, with the code derived now.
+    async fn content(&self, message: &Message) -> Result<Due, Refusal>;
 
     /// Notes what became of this sending. An older sending than the newest, and anything after `Sent`, changes nothing.
-    async fn report(&self, message: &Message, delivery: DeliveryState) -> Result<(), Refusal>;
+    async fn report(&self, message: &Message, delivery: Delivery) -> Result<(), Refusal>;
 }
 
 #[cfg(test)]

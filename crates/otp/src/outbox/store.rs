@@ -118,7 +118,7 @@ impl StoreOutbox {
             }
             let forgotten = match fate {
                 Fate::Done => self.forget(&read.slot, &entry.id).await?,
-                Fate::Again(_) | Fate::Back(_) => Vec::new(),
+                Fate::Again(_) | Fate::Back(_) | Fate::Note(..) => Vec::new(),
             };
             if self.write(&read, forgotten).await? == Committed::Done {
                 return Ok(());

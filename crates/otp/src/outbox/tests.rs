@@ -49,8 +49,12 @@ impl Page {
 /// What was reported, by verification; those in `over` are over.
 #[derive(Debug, Default)]
 struct Book {
-    reports: Mutex<BTreeMap<String, Vec<DeliveryState>>>,
+    reports: Mutex<BTreeMap<String, Vec<Delivery>>>,
     over: Mutex<Vec<String>>,
+    /// Those that will never be sent.
+    never: Mutex<Vec<String>>,
+    /// So many reports cannot be noted.
+    failures: AtomicUsize,
     /// Until then nothing goes on for the workspace `slow`.
     released: CancellationToken,
     reported: tokio::sync::Notify,
@@ -58,20 +62,27 @@ struct Book {
 
 #[async_trait]
 impl Challenges for Book {
-    async fn content(&self, message: &Message) -> Result<Option<Content>, Refusal> {
+    async fn content(&self, message: &Message) -> Result<Due, Refusal> {
         if message.workspace.as_str() == "slow" {
             self.released.cancelled().await;
         }
         if self.over.lock().unwrap().contains(&message.verification_id) {
             self.reported.notify_one();
-            return Ok(None);
+            return Ok(Due::Nothing);
+        }
+        if self.never.lock().unwrap().contains(&message.verification_id) {
+            return Ok(Due::Never("its key was retired"));
         }
         let code = SecretText::new("123456".to_owned());
         let text = format!("code for {}", message.verification_id);
-        Ok(Some(Content { subject: "s".to_owned(), text, html: String::new(), code }))
+        Ok(Due::Send(Content { subject: "s".to_owned(), text, html: String::new(), code }))
     }
 
-    async fn report(&self, message: &Message, delivery: DeliveryState) -> Result<(), Refusal> {
+    async fn report(&self, message: &Message, delivery: Delivery) -> Result<(), Refusal> {
+        let fail = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if fail {
+            return Err(Refusal::internal("the store is away"));
+        }
         let id = message.verification_id.clone();
         self.reports.lock().unwrap().entry(id).or_default().push(delivery);
         self.reported.notify_one();
@@ -141,7 +152,7 @@ impl Fixture {
     }
 
     /// Works until there are so many reports; those of one verification after another.
-    async fn work_until(&self, worker: Arc<Worker>, reports: usize) -> BTreeMap<String, Vec<DeliveryState>> {
+    async fn work_until(&self, worker: Arc<Worker>, reports: usize) -> BTreeMap<String, Vec<Delivery>> {
         let stop = CancellationToken::new();
         let watching = async {
             while self.book.reports.lock().unwrap().values().map(Vec::len).sum::<usize>() < reports {
@@ -166,7 +177,7 @@ async fn what_was_put_in_before_a_crash_is_sent_after_it() {
     drop(before);
     let after = fixture.outbox();
     let reports = fixture.work_until(fixture.worker(&after), 40).await;
-    assert!(reports.len() == 40 && reports.values().all(|one| *one == [DeliveryState::Sent]), "{reports:?}");
+    assert!(reports.len() == 40 && reports.values().all(|one| *one == [Delivery::Sent]), "{reports:?}");
     assert_eq!(fixture.page.letters(), 40);
     for shard in 0..SHARDS {
         fixture.clock.advance(LEASE);
@@ -219,7 +230,7 @@ async fn a_machine_whose_clock_is_wrong_gives_no_message_up() {
     outbox.enqueue(Fixture::message("v1")).await.unwrap();
     let fast = Arc::new(ManualClock::at(NOW.after(Duration::from_hours(1))));
     let reports = fixture.work_until(fixture.worker_with(&outbox, &fast), 1).await;
-    assert_eq!(reports["v1"], [DeliveryState::Sent]);
+    assert_eq!(reports["v1"], [Delivery::Sent]);
 }
 
 #[tokio::test]
@@ -258,7 +269,7 @@ async fn whoever_took_a_message_and_died_loses_it_after_the_lease() {
     assert!(outbox.take(dead.shard, 9).await.unwrap().taken.is_empty());
     fixture.clock.advance(LEASE);
     let reports = fixture.work_until(fixture.worker(&outbox), 1).await;
-    assert_eq!(reports["v1"], [DeliveryState::Sent]);
+    assert_eq!(reports["v1"], [Delivery::Sent]);
     // The one that was thought dead comes too late to change anything.
     let again = safeconduct_otp_domain::queue::Fate::Again(NOW);
     outbox.settle(dead.shard, &dead.entry, again).await.unwrap();
@@ -282,15 +293,62 @@ async fn a_failed_attempt_is_followed_by_another_until_the_code_ends() {
     };
     let both = async { tokio::join!(worker.run(stop.clone()), time) };
     tokio::time::timeout(PATIENCE, both).await.expect("it is tried again");
-    assert_eq!(fixture.book.reports.lock().unwrap()["v1"], [DeliveryState::Sent]);
+    assert_eq!(fixture.book.reports.lock().unwrap()["v1"], [Delivery::Sent]);
     assert_eq!((fixture.page.letters(), fixture.page.failures.load(Ordering::SeqCst)), (1, 0));
 
     outbox.enqueue(Fixture::message("v2")).await.unwrap();
     fixture.clock.set(NOW.after(Duration::from_mins(10)));
     let worker = fixture.worker(&outbox);
     let reports = fixture.work_until(Arc::clone(&worker), 2).await;
-    assert_eq!(reports["v2"], [DeliveryState::Failed], "a code that has ended helps nobody");
+    assert_eq!(reports["v2"], [Delivery::Failed], "a code that has ended helps nobody");
     assert_eq!(fixture.page.letters(), 1);
+    let mut text = String::new();
+    worker.metrics(&mut text);
+    assert!(text.contains("safeconduct_otp_undelivered_total 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_report_that_got_lost_is_made_again_and_the_code_is_not() {
+    let fixture = Fixture::new().await;
+    let outbox = fixture.outbox();
+    outbox.enqueue(Fixture::message("v1")).await.unwrap();
+    fixture.book.failures.store(3, Ordering::SeqCst);
+    // Whoever sent it dies before it could note that: the next one only notes.
+    let first = fixture.worker(&outbox);
+    let stop = CancellationToken::new();
+    let watching = async {
+        while fixture.book.failures.load(Ordering::SeqCst) == 3 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(first.run(stop.clone()), watching) };
+    tokio::time::timeout(PATIENCE, both).await.expect("it is sent");
+    assert_eq!((fixture.page.letters(), fixture.book.reports.lock().unwrap().len()), (1, 0));
+    let second = fixture.worker(&outbox);
+    let stop = CancellationToken::new();
+    let time = async {
+        while fixture.book.reports.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+            fixture.clock.advance(Duration::from_millis(1));
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(second.run(stop.clone()), time) };
+    tokio::time::timeout(PATIENCE, both).await.expect("it is noted");
+    assert_eq!(fixture.book.reports.lock().unwrap()["v1"], [Delivery::Sent]);
+    assert_eq!(fixture.page.letters(), 1, "nobody gets it twice");
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_can_make_any_more_has_failed_at_once() {
+    let fixture = Fixture::new().await;
+    let outbox = fixture.outbox();
+    fixture.book.never.lock().unwrap().push("v1".to_owned());
+    outbox.enqueue(Fixture::message("v1")).await.unwrap();
+    let worker = fixture.worker(&outbox);
+    let reports = fixture.work_until(Arc::clone(&worker), 1).await;
+    assert_eq!(reports["v1"], [Delivery::Failed]);
     let mut text = String::new();
     worker.metrics(&mut text);
     assert!(text.contains("safeconduct_otp_undelivered_total 1\n"), "{text}");

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use safeconduct_otp_domain::queue::{Fate, again};
-use safeconduct_types::{Clock, WorkspaceId};
+use safeconduct_otp_domain::queue::{Fate, again, note_again};
+use safeconduct_types::{Clock, Timestamp, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{SHARDS, StoreOutbox, Taken};
-use super::{Challenges, DeliveryState, Message};
+use super::{Challenges, Delivery, Due, Message};
 use crate::delivery::{Deliveries, Outcome, Outgoing};
 
 /// Between two looks at all queues: what this process itself puts in is seen at once, this is for what others left.
@@ -168,18 +168,22 @@ impl Worker {
         let since = self.parts.clock.instant();
         let store_time = || taken.at.after(self.parts.clock.instant().saturating_duration_since(since));
         let now = store_time();
+        if let Some(delivery) = taken.entry.outcome {
+            return self.note(taken, message, delivery, now).await;
+        }
         if now >= message.expires {
-            return self.give_up(message, "its code has ended").await;
+            return self.give_up(taken, message, now, "its code has ended").await;
         }
         let later = |asked| again(&taken.entry, store_time(), asked);
         let content = match self.parts.challenges.content(message).await {
-            Ok(Some(content)) => content,
-            Ok(None) => return Fate::Done,
+            Ok(Due::Send(content)) => content,
+            Ok(Due::Nothing) => return Fate::Done,
+            Ok(Due::Never(why)) => return self.give_up(taken, message, now, why).await,
             Err(refusal) => {
                 tracing::warn!(reason = refusal.reason().as_str(), "a code cannot be made now");
                 return match later(None) {
                     Some(at) => Fate::Again(at),
-                    None => self.give_up(message, "its verification cannot be read").await,
+                    None => self.give_up(taken, message, store_time(), "its verification cannot be read").await,
                 };
             }
         };
@@ -193,34 +197,31 @@ impl Worker {
         };
         let left = message.expires.since(now).min(SEND_WITHIN);
         match self.parts.deliveries.send(&message.workspace, message.to.channel(), &outgoing, left).await {
-            Outcome::Sent => {
-                self.report(message, DeliveryState::Sent).await;
-                Fate::Done
-            }
-            Outcome::Refused(why) => self.give_up(message, why).await,
+            Outcome::Sent => self.note(taken, message, Delivery::Sent, store_time()).await,
+            Outcome::Refused(why) => self.give_up(taken, message, store_time(), why).await,
             Outcome::Later(why, asked) => match later(asked) {
                 Some(at) => {
                     let workspace = message.workspace.as_str();
                     tracing::warn!(why, workspace, attempts = taken.entry.attempts, "no provider took a code; again");
                     Fate::Again(at)
                 }
-                None => self.give_up(message, why).await,
+                None => self.give_up(taken, message, store_time(), why).await,
             },
         }
     }
 
-    async fn give_up(&self, message: &Message, why: &str) -> Fate {
+    async fn give_up(&self, taken: &Taken, message: &Message, now: Timestamp, why: &str) -> Fate {
         let (workspace, channel) = (message.workspace.as_str(), message.to.channel().as_str());
         tracing::error!(why, workspace, channel, "a code was not delivered");
         self.given_up.fetch_add(1, Ordering::Relaxed);
-        self.report(message, DeliveryState::Failed).await;
-        Fate::Done
+        self.note(taken, message, Delivery::Failed, now).await
     }
 
-    async fn report(&self, message: &Message, delivery: DeliveryState) {
-        if let Err(refusal) = self.parts.challenges.report(message, delivery).await {
-            tracing::warn!(reason = refusal.reason().as_str(), "the state of a delivery cannot be noted");
-        }
+    /// Notes what became of a message. Who cannot now does so later, and sends nothing again.
+    async fn note(&self, taken: &Taken, message: &Message, delivery: Delivery, now: Timestamp) -> Fate {
+        let Err(refusal) = self.parts.challenges.report(message, delivery).await else { return Fate::Done };
+        tracing::warn!(reason = refusal.reason().as_str(), "the state of a delivery cannot be noted now");
+        note_again(&taken.entry, now).map_or(Fate::Done, |at| Fate::Note(at, delivery))
     }
 
     /// Adds its counters in the form of Prometheus.

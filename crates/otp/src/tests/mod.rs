@@ -2,6 +2,7 @@
 
 mod flood;
 mod guesses;
+mod trips;
 mod world;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use safeconduct_types::{Mark, MarkKey, NextAction, Reason, Subject};
 use serde_json::json;
 
 use self::world::{ANN, NOW, World, contact, device, other_than, plain, reason, session};
-use crate::outbox::{Challenges as _, DeliveryState};
+use crate::outbox::{Challenges as _, Delivery, Due};
 
 const HOME: &str = "192.0.2.7";
 const MINUTE: Duration = Duration::from_mins(1);
@@ -85,6 +86,45 @@ async fn a_new_key_makes_new_codes_at_once_and_those_of_the_old_one_verify_until
     world.edit_keys(|ring, _| ring.retire(Purpose::CodeDerivation, &old, NOW, true).unwrap());
     assert_eq!(reason(world.check(2, HOME, &second, &second_code).await), Reason::ChallengeOver);
     assert!(world.check(3, HOME, &third, &third_code).await.is_ok(), "it was derived with the new key");
+}
+
+#[tokio::test]
+async fn a_code_whose_key_was_retired_before_it_left_is_never_sent() {
+    let world = World::start().await;
+    let old = world.code_key();
+    let id = world.begin(1, HOME, ANN).await.unwrap().verification_id;
+    world.edit_keys(|ring, random| drop(ring.rotate(Purpose::CodeDerivation, NOW, random).unwrap()));
+    world.edit_keys(|ring, _| ring.retire(Purpose::CodeDerivation, &old, NOW, true).unwrap());
+    let message = world.messages(&id).pop().unwrap();
+    let due = world.otp.verifications().content(&message).await.unwrap();
+    assert!(matches!(due, Due::Never(why) if why.contains("code-derivation")), "{due:?}");
+    world.clock.advance(Duration::from_secs(30));
+    let next = world.begin(1, HOME, ANN).await.unwrap().verification_id;
+    assert_ne!(next, id, "another one takes its place");
+    assert_eq!(world.code(&next).await.len(), 6);
+}
+
+#[tokio::test]
+async fn who_has_a_verification_that_nobody_can_read_any_more_starts_anew_and_no_sooner_counted() {
+    let world = World::start().await;
+    let old = world.sealing_key();
+    let id = world.begin(1, HOME, ANN).await.unwrap().verification_id;
+    let message = world.messages(&id).pop().unwrap();
+    world.edit_keys(|ring, random| drop(ring.rotate(Purpose::RecordSealing, NOW, random).unwrap()));
+    world.edit_keys(|ring, _| ring.retire(Purpose::RecordSealing, &old, NOW, true).unwrap());
+    assert_eq!(reason(world.get(1, &id).await), Reason::ChallengeOver);
+    assert_eq!(reason(world.check(1, HOME, &id, "123456").await), Reason::ChallengeOver);
+    let next = world.begin(1, HOME, ANN).await.unwrap();
+    assert_ne!(next.verification_id, id);
+    assert_eq!(world.admission.taken("otp sends per session"), 2, "it is paid for like any other");
+    assert_eq!(world.admission.taken("otp guesses per address"), 2);
+    let wait = next.resend_time.unwrap().seconds - NOW.as_seconds();
+    assert!(wait >= 240, "the delay is the longest that there can have been, not the shortest: {wait}");
+    // The old one is gone, whoever might still have its key.
+    let due = world.otp.verifications().content(&message).await.unwrap();
+    assert!(matches!(due, Due::Nothing), "{due:?}");
+    let code = world.code(&next.verification_id).await;
+    assert!(world.check(1, HOME, &next.verification_id, &code).await.is_ok());
 }
 
 #[tokio::test]
@@ -209,7 +249,8 @@ async fn an_impatient_caller_gets_the_same_verification_and_a_patient_one_a_new_
     assert_eq!(world.get(1, &first.verification_id).await.unwrap().state(), pb::VerificationState::Superseded);
     assert_eq!(world.get(1, &elsewhere.verification_id).await.unwrap().state(), pb::VerificationState::Issued);
     let message = world.messages(&first.verification_id).pop().unwrap();
-    assert!(world.otp.verifications().content(&message).await.unwrap().is_none(), "nobody sends what is superseded");
+    let due = world.otp.verifications().content(&message).await.unwrap();
+    assert!(matches!(due, Due::Nothing), "nobody sends what is superseded");
 }
 
 #[tokio::test]
@@ -239,12 +280,12 @@ async fn delivery_shows_to_the_session_and_to_nobody_in_the_answer() {
     let world = World::start().await;
     let id = world.begin(1, HOME, ANN).await.unwrap().verification_id;
     assert_eq!(world.get(1, &id).await.unwrap().delivery(), pb::DeliveryState::Queued);
-    world.report(&id, DeliveryState::Failed).await;
+    world.report(&id, Delivery::Failed).await;
     assert_eq!(world.get(1, &id).await.unwrap().delivery(), pb::DeliveryState::Failed);
     world.clock.advance(Duration::from_secs(30));
     world.resend(1, &id).await.unwrap();
     assert_eq!(world.get(1, &id).await.unwrap().delivery(), pb::DeliveryState::Queued);
-    world.report(&id, DeliveryState::Sent).await;
+    world.report(&id, Delivery::Sent).await;
     let shown = world.get(1, &id).await.unwrap();
     assert_eq!((shown.delivery(), shown.state()), (pb::DeliveryState::Sent, pb::VerificationState::Issued));
     assert_eq!((shown.masked_address.as_str(), shown.purpose.as_str()), ("a***@e***.com", "look-up-order"));

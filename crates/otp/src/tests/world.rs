@@ -10,7 +10,7 @@ use safeconduct_admission_client::{
     Settled, Shape, Take, TakeAnswer, Taken, Usage, Window,
 };
 use safeconduct_identity_domain::assertion::{Claims, SealError, SigningKey, Validity, sign};
-use safeconduct_identity_domain::contact::{Attributes, Contact, ContactHasher, ContactKind, Method, Proven as Proofs};
+use safeconduct_identity_domain::contact::{Attributes, Contact, ContactKind, Method, Proven as Proofs};
 use safeconduct_otp_domain::policy::OtpPolicy;
 use safeconduct_proto::common::v1 as common;
 use safeconduct_proto::otp::v1 as pb;
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use super::super::*;
-use crate::outbox::{Challenges as _, DeliveryState};
+use crate::outbox::{Challenges as _, Delivery, Due};
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 pub(super) const ANN: &str = "ann@example.com";
@@ -78,6 +78,8 @@ pub(super) struct Counting {
     counts: Mutex<HashMap<(String, [u8; 32]), i64>>,
     done: Mutex<HashMap<OperationId, bool>>,
     pub(super) away: Mutex<bool>,
+    /// How many charges each call brought.
+    pub(super) calls: Mutex<Vec<usize>>,
 }
 
 impl Counting {
@@ -105,6 +107,7 @@ impl Admission for Counting {
         if *self.away.lock().unwrap() {
             return gone();
         }
+        self.calls.lock().unwrap().push(asked.charges.len());
         let mut done = self.done.lock().unwrap();
         let mut counts = self.counts.lock().unwrap();
         if done.get(&asked.operation) == Some(&true) {
@@ -230,7 +233,7 @@ pub(super) fn session(number: u32) -> SessionId {
 }
 
 pub(super) fn contact(number: u32) -> ContactId {
-    ContactHasher::new(&Secret::new(vec![9; 32])).visitor(&"acme".parse().unwrap(), &session(number))
+    safeconduct_identity_domain::contact::visitor(&"acme".parse().unwrap(), &session(number))
 }
 
 impl World {
@@ -293,6 +296,11 @@ impl World {
         self.keyring.current().primary(Purpose::CodeDerivation).unwrap().id().clone()
     }
 
+    /// The id of the key that seals records.
+    pub(super) fn sealing_key(&self) -> KeyId {
+        self.keyring.current().primary(Purpose::RecordSealing).unwrap().id().clone()
+    }
+
     /// An assertion of a visitor in the session of this number.
     pub(super) fn assertion(&self, number: u32) -> String {
         self.assertion_in("acme", number)
@@ -311,6 +319,7 @@ impl World {
             epoch: 1,
             contact: visitor(number),
             method: Method::None,
+            proven_by: None,
             validity,
         };
         sign(&claims, &signing(), &Glass).unwrap()
@@ -401,10 +410,11 @@ impl World {
     pub(super) async fn code(&self, id: &str) -> String {
         let message = self.messages(id).pop().expect("there is a message");
         let content = self.otp.verifications().content(&message).await.unwrap();
-        content.expect("the code is to be sent").code.expose().to_owned()
+        let Due::Send(content) = content else { panic!("the code is to be sent: {content:?}") };
+        content.code.expose().to_owned()
     }
 
-    pub(super) async fn report(&self, id: &str, delivery: DeliveryState) {
+    pub(super) async fn report(&self, id: &str, delivery: Delivery) {
         let message = self.messages(id).pop().expect("there is a message");
         self.otp.verifications().report(&message, delivery).await.unwrap();
     }

@@ -42,6 +42,7 @@ pub(crate) fn run(what: &KeysCommand) -> Outcome {
             let said = format!("{id} is gone; what it sealed or signed no longer opens or verifies");
             tell(&key.dir, "retired", purpose, &id, &json!({}), &said);
         }
+        KeysCommand::Used(args) => return super::keys_used::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod demo;
 pub(crate) mod errors;
 pub(crate) mod keys;
+mod keys_used;
 pub(crate) mod otp;
 pub(crate) mod release_key;
 pub(crate) mod sample_shop;

@@ -8,6 +8,7 @@ use safeconduct_connector_domain::workspace::Workspace;
 use safeconduct_otp::WorkspaceDirectory;
 use safeconduct_otp::delivery::{Route, Sender, WorkspaceRoutes};
 use safeconduct_otp_domain::policy::{OtpPolicy, OtpSpec};
+pub(super) use safeconduct_otp_domain::unquoted::unquoted;
 use safeconduct_types::{Violation, WorkspaceId};
 
 use super::{Found, Taken};
@@ -21,7 +22,7 @@ pub(super) fn policy(workspace: &Workspace, found: &mut Found) -> Result<Option<
             let policy = match spec.map(OtpPolicy::try_from) {
                 Ok(Ok(policy)) => Ok(policy),
                 Ok(Err(error)) => Err(error.0),
-                Err(error) => Err(vec![Violation::new("", error.to_string())]),
+                Err(error) => Err(vec![Violation::new("", unquoted(&error))]),
             };
             match policy {
                 Ok(policy) => Some(policy),
@@ -115,6 +116,32 @@ mod tests {
             assert_eq!((found.errors, found.workspaces.len()), (0, 1), "{path}: {}", found.problems.join("\n"));
             assert!(found.workspaces.iter().all(|one| one.otp.is_some()), "{path}");
         }
+    }
+
+    #[test]
+    fn what_somebody_wrote_is_not_repeated_when_it_cannot_be_read() {
+        const SECRET: &str = "sk-4Fh1Q, expected zWq8`\", expected it";
+        for (spec, told) in [
+            (serde_json::json!({"brand": [SECRET], "email": SECRET}), "expected"),
+            (serde_json::json!({"code": {"length": SECRET}}), "expected"),
+            (serde_json::json!({"code": {"alphabet": SECRET}}), "expected"),
+            (serde_json::json!({"budgets": SECRET}), "expected"),
+            (serde_json::json!({"delivery": {"a": {SECRET: {}}}}), ""),
+            (serde_json::json!({"delivery": {"a": SECRET}}), ""),
+            (serde_json::json!({"sms": {"via": ["a"], "countries": [], SECRET: 1}}), "unknown field"),
+            (serde_json::json!({"plus_tags": 7_391_846}), "expected"),
+            (serde_json::json!({"sms": {"via": ["a"], "countries": 7_391_846}}), "expected"),
+        ] {
+            let text = match serde_json::from_value::<OtpSpec>(spec.clone()) {
+                Ok(read) => OtpPolicy::try_from(read).unwrap_err().to_string(),
+                Err(error) => unquoted(&error),
+            };
+            let parts = ["sk-4", "zWq8", "Fh1Q", "7391846"];
+            assert!(parts.iter().all(|part| !text.contains(part)), "{spec}: {text}");
+            assert!(text.contains(told) && text.len() > 10, "{spec}: {text}");
+        }
+        let error = serde_json::from_value::<OtpSpec>(serde_json::json!({"bugdets": {}})).unwrap_err();
+        assert!(unquoted(&error).contains("unknown field `bugdets`"), "{}", unquoted(&error));
     }
 
     #[test]

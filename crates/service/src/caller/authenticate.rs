@@ -72,6 +72,7 @@ impl Authenticator {
             workspaces: config.workspaces.clone(),
             connectors: config.connectors.clone(),
             effects: config.effects.clone(),
+            domains: config.domains.clone(),
         });
         match &config.credential {
             Credential::Token(hashes) => {

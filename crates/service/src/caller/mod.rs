@@ -83,6 +83,7 @@ pub struct Caller {
     pub(crate) workspaces: Scope<WorkspaceId>,
     pub(crate) connectors: Scope<ConnectorName>,
     pub(crate) effects: BTreeSet<Effect>,
+    pub(crate) domains: Scope<String>,
 }
 
 impl Caller {
@@ -94,6 +95,7 @@ impl Caller {
             workspaces: Scope::All,
             connectors: Scope::Only(BTreeSet::new()),
             effects: BTreeSet::new(),
+            domains: Scope::Only(BTreeSet::new()),
         }
     }
 
@@ -145,6 +147,17 @@ impl Caller {
             return Err(self.refused(&format!("it may not use a connector that {what}")));
         }
         Ok(())
+    }
+
+    /// Refuses unless the caller is a gateway that may ask about this domain of limits. The refusal is the same whether
+    /// there are limits for it or not.
+    pub fn require_domain(&self, domain: &str) -> Result<(), Refusal> {
+        self.require(&[Role::Gateway], None)?;
+        let may = match &self.domains {
+            Scope::All => true,
+            Scope::Only(domains) => domains.contains(domain),
+        };
+        if may { Ok(()) } else { Err(self.refused("it may not ask about the limits of this domain")) }
     }
 
     fn refused(&self, why: &str) -> Refusal {

@@ -23,6 +23,8 @@ pub struct CallerConfig {
     pub connectors: Scope<ConnectorName>,
     /// What its executions may do.
     pub effects: BTreeSet<Effect>,
+    /// The domains of limits that it may ask about, as a gateway.
+    pub domains: Scope<String>,
     /// How it proves who it is.
     pub credential: Credential,
 }
@@ -171,8 +173,12 @@ fn caller(entry: &Reader) -> Option<CallerConfig> {
     let workspaces = scope(entry, "workspaces");
     let connectors = scope(entry, "connectors");
     let effects = entry.choices("effects", EFFECTS).into_iter().collect();
+    let domains = scope(entry, "domains");
+    if roles.contains(&Role::Gateway) && domains == Scope::Only(BTreeSet::new()) && entry.is_right(&["domains"]) {
+        entry.wrong("domains", "expected the domains of limits that this gateway may ask about; [\"*\"] means all");
+    }
     let credential = credential(entry);
-    Some(CallerConfig { name: name?, roles, workspaces, connectors, effects, credential: credential? })
+    Some(CallerConfig { name: name?, roles, workspaces, connectors, effects, domains, credential: credential? })
 }
 
 fn scope<T: FromStr<Err: fmt::Display> + Ord>(entry: &Reader, key: &str) -> Scope<T> {

@@ -276,10 +276,11 @@ fn callers_that_mean_nothing_or_too_much_are_refused() {
         let told = problem(&caller(&format!("[\"agent\", \"{role}\"]"), &token), &[]);
         assert!(told.starts_with("callers[a].roles: `agent` cannot be combined"), "{told}");
     }
-    with(&caller("[\"agent\", \"gateway\"]", &token), &[]).unwrap();
+    with(&caller("[\"agent\", \"gateway\"]", &format!("{token}\ndomains = [\"edge\"]")), &[]).unwrap();
     for (file, expected) in [
         (caller("[\"king\"]", &token), "callers[a].roles: expected a list of one of \"agent\""),
         (caller("[]", &token), "callers[a].roles: expected at least one role"),
+        (caller("[\"gateway\"]", &token), "callers[a].domains: expected the domains of limits"),
         (caller("[\"agent\"]", ""), "callers[a]: expected exactly one of token_sha256"),
         (caller("[\"agent\"]", &format!("{token}\nsan = \"dns:a\"")), "callers[a]: expected exactly one of"),
         (caller("[\"agent\"]", "token_sha256 = \"hunter2\""), "callers[a].token_sha256: expected the SHA-256"),

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::Span;
 
-use super::{Answer, Inner, is_health, refuse};
+use super::{Answer, Inner, form, is_health, refuse};
 
 /// Says who calls. Asked once for every call, so it must be quick.
 pub trait Authenticate: Send + Sync + 'static {
@@ -114,7 +114,8 @@ impl<S: Inner> Service<Request<Body>> for Authenticated<S> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
-        if !self.is_open(&request) {
+        let open = self.is_open(&request);
+        if !open {
             match self.caller(&request) {
                 Ok(caller) => {
                     Span::current().record("safeconduct.caller", &*caller.name);
@@ -125,6 +126,8 @@ impl<S: Inner> Service<Request<Body>> for Authenticated<S> {
         }
         // The credential has done its work; what no handler gets, no handler can leak.
         request.headers_mut().remove(AUTHORIZATION);
-        Box::pin(self.inner.call(request))
+        let answered = self.inner.call(request);
+        // Health and reflection are tonic's own, in their own form.
+        Box::pin(async move { answered.await.map(|response| if open { response } else { form::ours(response) }) })
     }
 }

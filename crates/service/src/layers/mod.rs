@@ -4,6 +4,7 @@
 mod body;
 mod caller;
 mod deadline;
+mod form;
 mod metrics;
 mod panic;
 mod shed;

@@ -57,7 +57,8 @@ where
     F: FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
 {
     fn run(&mut self, txn: &mut Txn<'_>) -> bool {
-        if let Some(job) = self.job.take() {
+        // Whoever asked may have given up: what is done for nobody is done late, and in doubt for nothing.
+        if let Some(job) = self.job.take().filter(|_| !self.answer.is_closed()) {
             // What a panic leaves half done is taken back like what an error leaves.
             self.outcome = catch_unwind(AssertUnwindSafe(|| job(txn)))
                 .unwrap_or_else(|_| Err(StoreError::Invalid("a job has panicked".into())));

@@ -5,7 +5,7 @@
 -- ARGV[3]    how long in milliseconds the bytes of an expired or deleted record stay.
 -- ARGV[4]    how many revisions a record remembers.
 -- ARGV[5]    the operation id, 16 bytes: the revision that is written.
--- then, for each key, the five words of a change.
+-- then, for each key, the two words of a change.
 -- result     {1 if all is done, now or before, or 0 if nothing was, as a record was not as expected; the time within
 --            the bounds; what the clock says}, the times in microseconds.
 --
@@ -17,7 +17,7 @@
 -- (memory, read-only, disk) or none, so no error leaves half of the changes.
 local now, told = moment(ARGV[1], ARGV[2])
 local ms = math.floor(now / 1000)
-local verdict, remembered = judge(redis.call('MGET', unpack(KEYS)), 6, ARGV[5], ms)
+local verdict, remembered = judge(redis.call('MGET', unpack(KEYS)), #KEYS, 6, ARGV[5], ms)
 if not verdict then return redis.error_reply('CORRUPT a record has an unknown format') end
 if verdict == 'conflict' then return {0, now, told} end
 if verdict == 'apply' then

@@ -90,6 +90,11 @@ impl Dialer {
         self.terms.connect_timeout
     }
 
+    /// Until when writes were held back the last time, in microseconds on the store's clock; 0 if never.
+    pub(super) fn lost(&self) -> i64 {
+        self.tag.as_ref().map_or(0, |tag| self.terms.memory.lost(tag))
+    }
+
     pub(super) fn last_address(&self) -> Option<Address> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -186,7 +191,7 @@ impl Dialer {
             Policy { replicated: terms.durability != Durability::Local, hold_after_restart: terms.hold_after_restart };
         let name = self.tag.as_ref().map_or_else(|| server.lineage.place.clone(), String::clone);
         let (mut old, mut new) = (String::new(), String::new());
-        let (mut unnoted, mut left) = (None, Duration::ZERO);
+        let (mut unnoted, mut judged) = (None, None);
         for _ in 0..ATTEMPTS {
             let band = terms.pace.band();
             let answer: (Option<String>, i64) = match &self.tag {
@@ -212,11 +217,11 @@ impl Dialer {
             let note = text.as_deref().and_then(Note::parse);
             match terms.memory.judge(&name, note.as_ref(), &server.lineage, policy, now) {
                 Finding::Stands(note) => {
-                    left = note.left(terms.hold(), now);
+                    judged = Some((note.left(terms.hold(), now), note.ends(terms.hold())));
                     break;
                 }
                 Finding::Replace(note) => {
-                    left = note.left(terms.hold(), now);
+                    judged = Some((note.left(terms.hold(), now), note.ends(terms.hold())));
                     if self.tag.is_none() {
                         break;
                     }
@@ -225,8 +230,10 @@ impl Dialer {
                 }
             }
         }
+        // What was not compared is not taken for known.
+        let Some((left, lost)) = judged else { return Ok((None, unnoted)) };
         let until = Some(left).filter(|left| !left.is_zero()).and_then(|left| self.instant().checked_add(left));
-        let until = terms.memory.keep(&name, &server.lineage, until);
+        let until = terms.memory.keep(&name, &server.lineage, until, lost);
         if server.replicas > 0 && !new.is_empty() && unnoted.is_none() {
             // The replicas that are there should know it before the first record. Best effort.
             let _ = cmd("WAIT").arg(server.replicas).arg(100).query_async::<i64>(connection).await;

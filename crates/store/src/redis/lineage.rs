@@ -100,6 +100,12 @@ impl Note {
         format!("1 {id} {run} {place} -{} {}", self.before, self.since)
     }
 
+    /// When the hold ends or ended, in microseconds; 0 if there was none. What was written before then may be lost.
+    pub(super) fn ends(&self, hold: Duration) -> i64 {
+        let hold = i64::try_from(hold.as_micros()).unwrap_or(i64::MAX);
+        if self.since == 0 { 0 } else { self.since.saturating_add(hold) }
+    }
+
     /// How much of the hold is left.
     pub(super) fn left(&self, hold: Duration, now: i64) -> Duration {
         if self.since == 0 {
@@ -128,6 +134,7 @@ pub(super) struct Memory(Mutex<HashMap<String, Seen>>);
 struct Seen {
     known: Known,
     until: Option<Instant>,
+    lost: i64,
 }
 
 impl Memory {
@@ -138,11 +145,19 @@ impl Memory {
     }
 
     /// Remembers the server, and until when its writes are held back: a hold gets no shorter by a clock that jumps.
-    pub(super) fn keep(&self, tag: &str, lineage: &Lineage, until: Option<Instant>) -> Option<Instant> {
+    /// `lost`: as [`Note::ends`].
+    pub(super) fn keep(&self, tag: &str, lineage: &Lineage, until: Option<Instant>, lost: i64) -> Option<Instant> {
         let mut all = self.lock();
-        let until = until.max(all.get(tag).and_then(|seen| seen.until));
-        all.insert(tag.to_owned(), Seen { known: Known::of(lineage), until });
+        let seen = all.get(tag);
+        let until = until.max(seen.and_then(|seen| seen.until));
+        let lost = lost.max(seen.map_or(0, |seen| seen.lost));
+        all.insert(tag.to_owned(), Seen { known: Known::of(lineage), until, lost });
         until
+    }
+
+    /// As [`Note::ends`], of the latest hold.
+    pub(super) fn lost(&self, tag: &str) -> i64 {
+        self.lock().get(tag).map_or(0, |seen| seen.lost)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Seen>> {

@@ -202,6 +202,11 @@ impl Link {
         self.record.epoch.lock().unwrap_or_else(PoisonError::into_inner).to_string()
     }
 
+    /// As [`Dialer::lost`].
+    pub(super) fn lost_until(&self) -> i64 {
+        self.dialer.lost()
+    }
+
     /// Looks at the server anew and writes to it: mended or gone bad, it is known afterwards.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let up = self.get(Use::Read).await?;

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisError, Value};
-use safeconduct_types::SystemClock;
+use safeconduct_types::{SystemClock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::trace::traced;
@@ -127,6 +127,14 @@ impl RedisStore {
     /// while no master of the slot has ever been reached.
     pub fn epoch(&self, slot: &Slot) -> String {
         self.0.link(slot).map(|link| link.epoch()).unwrap_or_default()
+    }
+
+    /// Until when, on the store's clock, writes to this slot were held back the last time because others may have been
+    /// lost: of what was written before, some may be missing. The epoch if nothing can have been lost, as far as is
+    /// known.
+    pub fn lost_until(&self, slot: &Slot) -> Timestamp {
+        let micros = self.0.link(slot).map_or(0, |link| link.lost_until());
+        Timestamp::from_millis(micros.saturating_add(999).div_euclid(1000))
     }
 
     /// Whether all masters answer and would take a write.

@@ -65,7 +65,7 @@ async fn tls_with_its_own_ca_a_client_certificate_and_a_user_with_few_rights_wil
         servers: RedisServers::Standalone {
             url: SecretText::new(format!("rediss://safe:{password}@localhost:{port}")),
         },
-        ca_file: ca.map(|name| file(name)),
+        ca_file: ca.map(&file),
         certificate,
         ..server_options(&server)
     };

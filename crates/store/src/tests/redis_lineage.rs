@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::redis::Value;
 use safeconduct_testkit::{Redis, until};
+use safeconduct_types::Timestamp;
 
 use super::{Bench, server_options};
 use crate::{Change, Committed, Expected, Records, RedisOptions, RedisRecords, StoreError};
@@ -47,9 +48,13 @@ async fn a_restart_that_may_have_lost_a_second_holds_writes_back_and_reads_go_on
     // On disk, so that the note is: everysec may take two seconds, a rewrite does not.
     server.command::<Value>(&["CONFIG", "SET", "appendfsync", "always"]).await.unwrap();
     assert_eq!(commit(&store, &bench, "b").await, Ok(Committed::Done));
+    assert_eq!(store.store().lost_until(&bench.slot()), Timestamp::default());
+    let before = store.store().pace().estimate();
     restart(&mut server, &store).await;
     let held = commit(&store, &bench, "c").await;
     assert!(is_held(&held), "{held:?}");
+    let lost_until = store.store().lost_until(&bench.slot());
+    assert!(lost_until > before.after(options.recovery_hold), "{lost_until:?} {before:?}");
     assert!(store.ping().await.unwrap_err().to_string().contains("recovery_hold"));
     let health = store.store().health().remove(0);
     assert!(health.hold > Duration::ZERO && health.refuses_writes.is_some(), "{health:?}");
@@ -59,6 +64,7 @@ async fn a_restart_that_may_have_lost_a_second_holds_writes_back_and_reads_go_on
     let other = RedisRecords::connect(options.clone()).await.unwrap();
     let told = commit(&other, &bench, "d").await;
     assert!(is_held(&told), "{told:?}");
+    assert_eq!(other.store().lost_until(&bench.slot()), lost_until);
     // One that does not care writes.
     let careless = RedisRecords::connect(RedisOptions { allow_unsafe: true, ..options }).await.unwrap();
     assert_eq!(commit(&careless, &bench, "e").await, Ok(Committed::Done));

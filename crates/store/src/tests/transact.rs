@@ -392,3 +392,28 @@ fn increment(txn: &mut Txn<'_>) -> Result<u8, StoreError> {
     txn.put(&key("count"), &[count], Some(Timestamp::from_millis(i64::MAX)))?;
     Ok(count)
 }
+
+#[tokio::test]
+async fn what_its_caller_has_given_up_before_its_turn_is_not_done() {
+    let bench = Bench::new().await;
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (started, begun) = tokio::sync::oneshot::channel();
+    let store = bench.store().clone();
+    let mut busy = tokio::task::JoinSet::new();
+    busy.spawn(async move {
+        let job = move |_: &mut Txn<'_>| {
+            started.send(()).unwrap();
+            wait.recv().map_err(|_| StoreError::Invalid("nobody said so".into()))
+        };
+        store.transact(job).await
+    });
+    begun.await.unwrap();
+    let put = |name: &'static str| bench.store().transact(move |txn| txn.put(&key(name), b"1", None));
+    // It is handed over, and waits for its turn behind the other.
+    assert!(tokio::time::timeout(Duration::ZERO, put("a")).await.is_err());
+    let kept = put("b");
+    go_on.send(()).unwrap();
+    kept.await.unwrap();
+    busy.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!((bench.value("a").await, bench.value("b").await), (None, Some(b"1".to_vec())));
+}

@@ -151,10 +151,13 @@ impl View {
         self
     }
 
-    /// Takes in this record as it is.
-    pub(super) fn read(&mut self, slot: &Slot, name: &Name, now: Timestamp) {
+    /// Takes in this record as it is. Whether there is one.
+    pub(super) fn read(&mut self, slot: &Slot, name: &Name, now: Timestamp) -> bool {
         self.now = now;
-        self.known.insert(name.clone(), slot.get(name, now));
+        let found = slot.get(name, now);
+        let is_there = found.is_some();
+        self.known.insert(name.clone(), found);
+        is_there
     }
 
     pub(super) fn get(&self, name: &Name) -> Option<Stored> {
@@ -207,13 +210,14 @@ pub(super) struct At<'a> {
     pub(super) now: Timestamp,
     /// Nothing may be written.
     pub(super) held: bool,
-    /// Whether a step was made: its answer waits for the replicas, also if it wrote nothing. A read does not wait.
-    pub(super) stepped: &'a mut bool,
+    /// Whether the answer waits for the replicas: that of a step does, also if it wrote nothing, and that of a read that
+    /// found something.
+    pub(super) waits: &'a mut bool,
 }
 
 /// Does the next stroke, and whatever follows from it without another one.
 pub(super) fn play<A: AtWrite>(
-    At { slot, now, held, stepped }: At<'_>,
+    At { slot, now, held, waits }: At<'_>,
     view: &mut View,
     asked: &Asked<'_>,
     follow: impl Fn(&Found) -> Vec<Name>,
@@ -234,8 +238,9 @@ pub(super) fn play<A: AtWrite>(
                 return Progress::Goes;
             }
             spent = true;
-            view.now = now;
-            view.known.extend(missing.into_iter().map(|name| (name.clone(), slot.get(&name, now))));
+            for name in &missing {
+                *waits |= view.read(slot, name, now);
+            }
             continue;
         }
         let decision = match decide(view.now, &found) {
@@ -258,7 +263,7 @@ pub(super) fn play<A: AtWrite>(
             return Progress::Goes;
         }
         spent = true;
-        *stepped = true;
+        *waits = true;
         match step::apply(&step, now.as_millis() * 1000, slot).unwrap() {
             Stepped::Done { repeated: false, .. } => {
                 view.now = now;
@@ -299,7 +304,7 @@ fn draft<A>(asked: &Asked<'_>, view: &View, decision: &Decision<A>, now: Timesta
             .collect(),
     };
     let index: Vec<_> = decision.listed.iter().filter_map(indexed).collect();
-    if decision.changes.is_empty() && meters.is_empty() && index.is_empty() && !decision.firm {
+    if decision.changes.is_empty() && meters.is_empty() && index.is_empty() {
         return Step { operation: asked.operation, changes: Vec::new(), meters, index };
     }
     let expected = |name: &Name| view.known.get(name).and_then(|stored| Some(stored.as_ref()?.revisions[0]));

@@ -13,7 +13,7 @@ use crate::execution::{Execution, Settlement, Standing, State as Life, Token};
 use crate::extend::{Extend, decide_extend};
 use crate::fixture::{admit, caller, completed, execution_id, lease, op, released, resolved, same, settle, unknown};
 use crate::held::Held;
-use crate::hold::{Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads};
+use crate::hold::{Ended, Promise, Take, Taken, decide_close, decide_take, decide_void, hold_reads};
 use crate::limit::{Cap, CapKind, Charge, Limit, LimitName, Scope, Shape, Unit, Window};
 use crate::record::{AT_WRITE, Found, Name, Record};
 use crate::settle::{Resolve, decide_resolve, decide_settle, parts};
@@ -532,9 +532,9 @@ impl Config {
         if at == SHARED {
             state.procs[p].epoch = state.epoch;
         }
-        let mut stepped = false;
-        self.part(state, p, &mut job, (&mut slot, &mut stepped), at);
-        if !stepped {
+        let mut waits = false;
+        self.part(state, p, &mut job, (&mut slot, &mut waits), at);
+        if !waits {
             return;
         }
         if self.durability == Durability::Replicated && !lost {
@@ -575,7 +575,7 @@ impl Config {
 
     #[allow(clippy::too_many_lines, reason = "one arm a kind of stroke")]
     fn part(&self, state: &mut State, p: usize, job: &mut Job, on: (&mut Slot, &mut bool), at: usize) {
-        let (slot, stepped) = on;
+        let (slot, waits) = on;
         let now = state.now;
         let held = now < state.held[at];
         let charges = self.charges();
@@ -595,7 +595,7 @@ impl Config {
                 let reads = asked.reads();
                 let question = Asked { operation: asked.operation, first: &reads, charges: &own };
                 let decide = |now: Timestamp, found: &Found| decide_admit(now, &asked, found);
-                match play(At { slot, now, held, stepped }, view, &question, |found| asked.follows(found), decide) {
+                match play(At { slot, now, held, waits }, view, &question, |found| asked.follows(found), decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);
@@ -644,7 +644,7 @@ impl Config {
                 let take = Take { execution: id.clone(), charges: held_charges, lease: lease(TICK).length() };
                 let question = Asked { operation: op(*number), first: &hold_reads(&id), charges: &shared };
                 let decide = |_: Timestamp, found: &Found| Ok(decide_take(&take, found));
-                match play(At { slot, now, held, stepped }, view, &question, nothing, decide) {
+                match play(At { slot, now, held, waits }, view, &question, nothing, decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);
@@ -672,7 +672,7 @@ impl Config {
                 let asked = Resolve { execution: execution_id(*number), operation, promised };
                 let question = Asked { operation, first: &asked.reads(), charges: &[] };
                 let decide = |_: Timestamp, found: &Found| Ok(decide_resolve(&asked, found));
-                match play(At { slot, now, held, stepped }, view, &question, |found| asked.follows(found), decide) {
+                match play(At { slot, now, held, waits }, view, &question, |found| asked.follows(found), decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);
@@ -697,7 +697,7 @@ impl Config {
                 let question = Asked { operation: asked.operation, first: &asked.reads(), charges: &[] };
                 let decide = |_: Timestamp, found: &Found| decide_settle(&asked, found);
                 let progress =
-                    play(At { slot, now, held, stepped }, view, &question, |found| asked.follows(found), decide);
+                    play(At { slot, now, held, waits }, view, &question, |found| asked.follows(found), decide);
                 let after = current(slot);
                 if after != before && newest > *token {
                     state.broken = Some(Broken::OldToken);
@@ -738,7 +738,7 @@ impl Config {
                 };
                 let question = Asked { operation: asked.operation, first: &asked.reads(), charges: &[] };
                 let decide = |now: Timestamp, found: &Found| decide_extend(now, &asked, found);
-                match play(At { slot, now, held, stepped }, view, &question, nothing, decide) {
+                match play(At { slot, now, held, waits }, view, &question, nothing, decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);
@@ -756,7 +756,7 @@ impl Config {
             }
             Task::Find { number } => {
                 let name = Name::Execution(execution_id(*number));
-                view.read(slot, &name, now);
+                *waits |= view.read(slot, &name, now);
                 if let Some(it) = view.get(&name).map(|stored| execution(&stored))
                     && it.standing(now) == Standing::Stuck
                     && let Life::Reserving { epoch, .. } = it.state()
@@ -769,7 +769,7 @@ impl Config {
                 let id = execution_id(*number);
                 let question = Asked { operation: named(2, *number), first: &hold_reads(&id), charges: &[] };
                 let decide = |_: Timestamp, found: &Found| Ok(decide_void(&id, found));
-                match play(At { slot, now, held, stepped }, view, &question, nothing, decide) {
+                match play(At { slot, now, held, waits }, view, &question, nothing, decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);
@@ -788,15 +788,16 @@ impl Config {
             }
             Task::Look { number } => {
                 let name = Name::Execution(execution_id(*number));
-                view.read(slot, &name, now);
+                *waits |= view.read(slot, &name, now);
                 push(Task::Close { number: *number, record: view.get(&name), at: now }, View::blank());
             }
             Task::Close { number, record, at } => {
                 let id = execution_id(*number);
                 let question = Asked { operation: named(1, *number), first: &hold_reads(&id), charges: &[] };
                 let record = record.as_ref().map(execution);
-                let decide = |_: Timestamp, found: &Found| Ok(decide_close(*at, &id, record.as_ref(), found));
-                match play(At { slot, now, held, stepped }, view, &question, nothing, decide) {
+                let ended = Ended { id: &id, record: record.as_ref(), lost_until: Timestamp::default() };
+                let decide = |_: Timestamp, found: &Found| Ok(decide_close(*at, &ended, found));
+                match play(At { slot, now, held, waits }, view, &question, nothing, decide) {
                     Progress::Goes => {
                         let view = view.clone();
                         push(task.clone(), view);

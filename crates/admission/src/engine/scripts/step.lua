@@ -3,12 +3,12 @@
 --
 -- KEYS       the records of the changes, then the counters of the meters, then the indexes; all with one hash tag,
 --            within each of the three groups each once.
--- ARGV[1]    big-endian numbers: the bounds of the time in microseconds (7 bytes each); how long in milliseconds the
---            bytes of an expired or deleted record stay (7); how many revisions a record remembers (1); how many
---            changes, counters, meters, operations on indexes there are (2 each).
--- ARGV[2]    the operation id, 16 bytes.
--- ARGV[3]    the meters, in their order: the kind (1 byte), which counter (2, from 1 on), then numbers of 7 bytes if no
---            width is given. Kinds:
+-- ARGV[1]    big-endian numbers, one word as each costs the server more than reading it here: the bounds of the time in
+--            microseconds (7 bytes each); how long in milliseconds the bytes of an expired or deleted record stay (7);
+--            how many revisions a record remembers (1); how many changes, counters, meters, operations on indexes there
+--            are (2 each); the operation id (16).
+--            then the meters, in their order: the kind (1 byte), which counter (2, from 1 on), then numbers of 7 bytes
+--            if no width is given. Kinds:
 --              1 rate               permits (3), what the request adds to the debt (microseconds, fraction (3)), the
 --                                   debt of a full burst (microseconds, fraction (3))
 --              2 take, calendar     maximum, amount, the beginnings of four windows that follow each other
@@ -18,13 +18,15 @@
 --            then the operations on indexes, in their order: which (1: 1 add, 2 remove, 3 remove all with lower
 --            scores, 4 the whole index ends, 5 add two), the index (2, from 1 on), whether the time counts from now
 --            (1), the time in milliseconds (8, signed); of the second of two, again the latter two.
--- then, for each change, the five words of `envelope.lua`; then the members that operations on indexes add or remove.
--- result     {what became of it, the time within the bounds, what the clock says (both in microseconds), then ...}
+-- then, for each change, the two words of `envelope.lua`; then the members that operations on indexes add or remove.
+-- result     one text, as a list costs the server as much as two writes: what became of it (1), the time within the
+--            bounds and what the clock says (8 each, both in microseconds), then ...
 --              0 done, 1 done by an earlier call with this operation, 3 a meter denies: four numbers for each meter
---                rate: 1 if it passes or 0; TAT (microseconds, fraction); 0
---                cap: 1 or 0; what is used; when nothing will be used; when it would pass (-1: not or never)
---              2 a record is not as expected: the bytes of each record, or false
+--                rate: 1 if it passes or 0 (1); TAT (microseconds, fraction); 0 (8 each, signed)
+--                cap: 1 or 0 (1); what is used; when nothing will be used; when it would pass (-1: not or never)
 --              4 now lies outside of a meter's windows: nothing
+--            or, if a record is not as expected, a list: the time within the bounds, what the clock says, the bytes of
+--            each record or false.
 --
 -- Why a script: expectations, counters and writes must not be parted by another client's, and the time must be the
 -- server's.
@@ -35,8 +37,9 @@ local call, read, pack = redis.call, struct.unpack, struct.pack
 local MOST = 9007199254740991
 local CORRUPT = 'CORRUPT the state of a limit has an unknown format'
 
-local low, high, grace, memory, changes, counters, meters, indexes = read('>I7I7I7I1I2I2I2I2', ARGV[1])
-local operation = ARGV[2]
+local format, blob = string.format, ARGV[1]
+local low, high, grace, memory, changes, counters, meters, indexes, operation, at =
+  read('>I7I7I7I1I2I2I2I2c16', blob)
 local time = call('TIME')
 local told = time[1] * 1000000 + time[2]
 local now = told
@@ -45,23 +48,22 @@ if now > high then now = high end
 local ms = (now - now % 1000) / 1000
 
 -- Everything that is read, at once.
-local found, records, remembered = {}, KEYS, nil
+local found, remembered, repeated = {}, nil, false
 if changes + counters > 0 then found = call('MGET', unpack(KEYS, 1, changes + counters)) end
-local repeated = false
 if changes > 0 then
-  local stored = found
-  if #KEYS > changes then records = { unpack(KEYS, 1, changes) } end
-  if counters > 0 then stored = { unpack(found, 1, changes) } end
   local verdict
-  verdict, remembered = judge(stored, 4, operation, ms)
+  verdict, remembered = judge(found, changes, 2, operation, ms)
   if not verdict then return redis.error_reply('CORRUPT a record has an unknown format') end
-  if verdict == 'conflict' then return { 2, now, told, unpack(stored, 1, changes) } end
+  if verdict == 'conflict' then return { now, told, unpack(found, 1, changes) } end
   repeated = verdict == 'repeated'
 end
 
--- By counter: the state that later meters see, and, once something is to be written, until when it is kept.
-local state, ends = {}, {}
+-- By counter: the state that later meters see, and, once something is to be written, for how many milliseconds it is
+-- kept, as text: a length, not a moment, as the server's clock collects, but `now` is kept between bounds.
+local state, lives = {}, {}
 for i = 1, counters do state[i] = found[changes + i] end
+-- As long as what is there.
+local SAME = 'KEEPTTL'
 
 -- Takes `amount` (if not negative) or adjusts by `delta`, in the calendar from `start` to `stop`, or within `length`;
 -- `at` is when it was taken. Answers whether it passes, what is used, when nothing will be, when it would pass; nothing
@@ -159,7 +161,8 @@ local function cap(counter, start, stop, length, max, amount, delta, at)
     local next = last and table.concat(parts) or false
     if next ~= bytes then
       -- Four days longer than it means something.
-      ends[counter] = last and math.max(stop or 0, last + (length or stop - start)) + 345600000 or 0
+      local ends = last and math.max(stop or 0, last + (length or stop - start)) + 345600000 or 0
+      lives[counter] = format('%d', math.max(ends - ms, 1))
       state[counter] = next
     end
   end
@@ -246,23 +249,25 @@ local function calendar(counter, start, stop, max, amount)
   if not bytes then
     state[counter] = entry
   elseif last == start then
-    state[counter] = string.sub(bytes, 1, -14) .. entry
+    state[counter] = count == 1 and entry or string.sub(bytes, 1, -14) .. entry
+    -- Whoever took first in this window said how long.
+    lives[counter] = lives[counter] or SAME
+    return 1, used + amount, stop, -1
   else
     -- Forgets the oldest window.
     state[counter] = (count == 8 and string.sub(bytes, 14) or bytes) .. entry
   end
-  ends[counter] = stop + 345600000
+  lives[counter] = format('%d', math.max(stop + 345600000 - ms, 1))
   return 1, used + amount, stop, -1
 end
 
-local answer, passed = { repeated and 1 or 0, now, told }, true
-local blob, at = ARGV[3], 1
+-- What is answered, with room for three meters.
+local answer, passed = { 0, now, told, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, true
 for i = 1, meters do
-  local kind, counter, pass, one, two, three
-  kind, counter, at = read('>I1I2', blob, at)
+  local kind, counter, pass, one, two, three = string.byte(blob, at), nil, nil, nil, nil, nil
   if kind == 1 then
     local permits, more, more_part, full, full_part
-    permits, more, more_part, full, full_part, at = read('>I3I7I3I7I3', blob, at)
+    kind, counter, permits, more, more_part, full, full_part, at = read('>I1I2I3I7I3I7I3', blob, at)
     if repeated then more, more_part = 0, 0 end
     local held, tat, part = state[counter], now, 0
     if held then
@@ -282,8 +287,9 @@ for i = 1, meters do
       if debt < full or debt == full and next_part <= full_part then
         tat, part = next, next_part
         state[counter] = pack('>I7I3I3', tat, part, permits)
-        -- An hour and some minutes longer than it means something: the server's clock may jump.
-        ends[counter] = (tat - tat % 1000) / 1000 + 3900001
+        -- An hour and some minutes longer than it means something: the server's clock may jump. A debt of less than
+        -- a minute counts as one, for which no number need be made a text.
+        lives[counter] = debt <= 60000000 and '3960001' or format('%d', (debt - debt % 1000) / 1000 + 3900001)
       else
         pass = 0
       end
@@ -291,19 +297,19 @@ for i = 1, meters do
     one, two, three = tat, part, 0
   elseif kind == 2 then
     local max, amount, a, b, c, d
-    max, amount, a, b, c, d, at = read('>I7I7I7I7I7I7', blob, at)
-    if ms < a or ms >= d then return { 4, now, told } end
+    kind, counter, max, amount, a, b, c, d, at = read('>I1I2I7I7I7I7I7I7', blob, at)
+    if ms < a or ms >= d then return pack('>I1I8I8', 4, now, told) end
     if repeated then amount = 0 end
     local start, stop = b, c
     if ms < b then start, stop = a, b elseif ms >= c then start, stop = c, d end
     pass, one, two, three = calendar(counter, start, stop, max, amount)
   elseif kind == 3 then
     local max, amount, length
-    max, amount, length, at = read('>I7I7I7', blob, at)
+    kind, counter, max, amount, length, at = read('>I1I2I7I7I7', blob, at)
     pass, one, two, three = cap(counter, nil, nil, length, max, repeated and 0 or amount)
   else
     local delta, first, second
-    delta, first, second, at = read('>i8I7I7', blob, at)
+    kind, counter, delta, first, second, at = read('>I1I2i8I7I7', blob, at)
     if repeated then delta = 0 end
     if kind == 4 then
       pass, one, two, three = cap(counter, first, second, nil, 0, 0, delta, first)
@@ -316,45 +322,42 @@ for i = 1, meters do
   local n = 4 * i
   answer[n], answer[n + 1], answer[n + 2], answer[n + 3] = pass, one, two, three
 end
-if repeated then return answer end
-if not passed then
-  answer[1] = 3
-  return answer
-end
+answer[1] = repeated and 1 or not passed and 3 or 0
+answer = pack('>I1I8I8' .. string.rep('I1i8i8i8', meters), unpack(answer, 1, 3 + 4 * meters))
+if repeated or not passed then return answer end
 
-if changes > 0 then apply(records, remembered, 4, operation, ms, grace, memory) end
+if changes > 0 then apply(KEYS, remembered, 2, operation, ms, grace, memory) end
 for i = 1, counters do
-  if ends[i] then
-    local key = KEYS[changes + i]
-    if state[i] then
-      -- A length, not a moment: the server's clock collects, but `now` is kept between bounds.
-      call('SET', key, state[i], 'PX', string.format('%d', math.max(ends[i] - ms, 1)))
-    else
-      call('DEL', key)
-    end
+  local key, length = KEYS[changes + i], lives[i]
+  if length and not state[i] then
+    call('DEL', key)
+  elseif length == SAME then
+    call('SET', key, state[i], SAME)
+  elseif length then
+    call('SET', key, state[i], 'PX', length)
   end
 end
-local member, first = 4 + 5 * changes, changes + counters
+local member, first = 2 + 2 * changes, changes + counters
 for _ = 1, indexes do
   local what, index, relative, moment
   what, index, relative, moment, at = read('>I1I2I1i8', blob, at)
   local key = KEYS[first + index]
   if relative == 1 then moment = moment + ms end
   if what == 1 then
-    call('ZADD', key, string.format('%d', moment), ARGV[member])
+    call('ZADD', key, format('%d', moment), ARGV[member])
     member = member + 1
   elseif what == 2 then
     call('ZREM', key, ARGV[member])
     member = member + 1
   elseif what == 3 then
-    call('ZREMRANGEBYSCORE', key, '-inf', string.format('(%d', moment))
+    call('ZREMRANGEBYSCORE', key, '-inf', format('(%d', moment))
   elseif what == 4 then
-    call('PEXPIRE', key, string.format('%d', math.max(moment - ms, 0) + grace))
+    call('PEXPIRE', key, format('%d', math.max(moment - ms, 0) + grace))
   else
     local second
     relative, second, at = read('>I1i8', blob, at)
     if relative == 1 then second = second + ms end
-    call('ZADD', key, string.format('%d', moment), ARGV[member], string.format('%d', second), ARGV[member + 1])
+    call('ZADD', key, format('%d', moment), ARGV[member], format('%d', second), ARGV[member + 1])
     member = member + 2
   end
 end

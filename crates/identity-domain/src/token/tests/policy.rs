@@ -49,11 +49,19 @@ fn a_token_holds_from_its_start_to_its_end_with_half_a_minute_of_leeway() {
     ] {
         assert_eq!(at(changes.clone()).is_ok(), fits, "{changes}");
     }
-    let fraction = at(json!({})).map(|_| {
-        hs256(HEADER, &claims(json!({})).replace(&format!("{}", SECOND + 300), &format!("{}.75", SECOND + 300)))
-    });
-    let proven = prove(&plain(), &fraction.unwrap()).unwrap();
-    assert_eq!(proven.expires(), Timestamp::from_seconds(SECOND + 300));
+}
+
+#[test]
+fn a_fraction_of_a_second_counts_so_that_tokens_of_one_second_have_an_order() {
+    let written = |text: &str, at: i64| claims(json!({})).replace(&at.to_string(), &format!("{at}{text}"));
+    let token = |claims: String| prove(&plain(), &hs256(HEADER, &claims)).unwrap();
+    for (text, millis) in [("", 0), (".0", 0), (".1", 100), (".75", 750), (".0014", 1), (".999", 999)] {
+        assert_eq!(
+            token(written(text, SECOND + 300)).expires(),
+            Timestamp::from_millis((SECOND + 300) * 1000 + millis)
+        );
+        assert_eq!(token(written(text, SECOND - 10)).said(), Timestamp::from_millis((SECOND - 10) * 1000 + millis));
+    }
 }
 
 #[test]
