@@ -25,11 +25,12 @@ chaos: ## Fail-overs, killed servers and killed processes under load, ROUNDS of 
 	. $(TOOLS)/env && TEST_CHAOS_ROUNDS=$(or $(ROUNDS),10) $(CARGO) test --locked -p safeconduct-tests --test suite -- failover:: outage:: clock::
 
 model: ## Looks further: every order of events in a larger bound, and random histories by the million (CASES=1000000)
-	CHECK_MORE=1 $(CARGO) test --release --locked -p safeconduct-admission-domain --lib check:: -- --nocapture
-	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-admission-domain -p safeconduct-admission
+	CHECK_MORE=1 $(CARGO) test --profile search --locked -p safeconduct-admission-domain --lib check:: -- --nocapture
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --profile search --locked -p safeconduct-admission-domain -p safeconduct-admission
 
-fuzz: ## Every parser of outside bytes against random and bent input, CASES of each (1000000); a short run is in `make test`
-	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --release --locked -p safeconduct-identity-domain -p safeconduct-otp-domain --lib -- fuzz::
+fuzz: ## Every parser of outside bytes against random and bent input, admission against its reference, CASES of each (1000000); a short run is in `make test`
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --profile search --locked -p safeconduct-identity-domain -p safeconduct-otp-domain --lib -- fuzz::
+	PROPTEST_CASES=$(or $(CASES),1000000) $(CARGO) test --profile search --locked -p safeconduct-admission-domain --lib -- testing::
 
 check: lint-proto ## Format, lints, docs, contracts and house rules; warnings fail
 	$(CARGO) fmt --all --check
@@ -46,13 +47,13 @@ lint-proto: ## Lints the contracts and compares them with the last commit
 
 bench: ## Measures calls and decisions, beside others in the same run; ratios count
 	$(ENSURE) redis
-	. $(TOOLS)/env && $(CARGO) build --quiet --locked --profile bench -p safeconduct
+	. $(TOOLS)/env && $(CARGO) build --quiet --locked --release -p safeconduct
 	. $(TOOLS)/env && $(CARGO) bench --quiet --locked -p safeconduct-tests --bench suite
 	$(MAKE) bench-admission
 
 bench-admission: ## Measures decisions beside a bare service and a published rate limiter
 	$(ENSURE) redis
-	. $(TOOLS)/env && $(CARGO) build --quiet --locked --profile bench -p safeconduct
+	. $(TOOLS)/env && $(CARGO) build --quiet --locked --release -p safeconduct
 	cd tests/compare && $(CARGO) build --quiet --locked --release
 	. $(TOOLS)/env && TEST_SAFECONDUCT=$(CURDIR)/target/release/safeconduct tests/compare/target/release/safeconduct-compare
 

@@ -104,6 +104,14 @@ async fn no_rate_lets_one_too_many_pass() {
         assert!(passed <= most, "{name} rate let {passed} pass, and {most} were possible");
         assert!(passed >= 60 && refused > 100, "{name} rate: {passed} passed, {refused} were refused");
     }
+    // And where nothing comes back in the meantime, exactly the burst.
+    for charge in [(|| rate("rare", true, 1, Duration::from_hours(1), 50)) as fn() -> Charge, || {
+        rate("shared-and-rare", false, 1, Duration::from_hours(1), 50)
+    }] {
+        let (passed, refused) = hammer(&callers, Duration::from_secs(1), charge).await;
+        assert_eq!(passed, 50);
+        assert!(refused > 50, "{refused} were refused");
+    }
 }
 
 /// Clients take random amounts and settle as they like; at no moment more than the cap is out.

@@ -132,6 +132,33 @@ async fn an_execution_that_is_tried_again_stops_when_its_contact_is_blocked() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_refund_hears_how_it_ended_although_its_connector_was_disabled_meanwhile() {
+    let suite = Suite::start(Options::new(Layout::All, Store::Embedded)).await.unwrap();
+    let ada = suite.assertion(ShopUser::Ada).await.unwrap();
+    let busy = json!({"method": "POST", "path": "/refunds", "times": 50, "kind": {"retry_after": 3}});
+    suite.shop.fault(&busy).await.unwrap();
+    let agent = suite.agent().unwrap();
+    let ask = Ask::new(&ada, "refund-order", &refund(93)).key("disabled");
+    let running = agent.execute(&ask.clone().at_once()).await.unwrap();
+    assert_eq!(running.state(), ExecutionState::Running, "{running:?}");
+    let repeat = ask.clone().patient(Duration::from_secs(20));
+    let (told, ()) = tokio::join!(agent.execute(&repeat), async {
+        suite.shop.effects_once("the first attempt", |effects| effects.refund_calls == 1).await.unwrap();
+        let key = admission::MarkKey {
+            kind: admission::MarkKind::ConnectorDisabled.into(),
+            workspace_id: "demo-shop".to_owned(),
+            connector: "refund-order".to_owned(),
+            ..admission::MarkKey::default()
+        };
+        set_mark(&suite, key, WHY).await;
+    });
+    let told = told.unwrap();
+    assert_eq!((told.state(), &told.execution_id), (ExecutionState::Failed, &running.execution_id), "{told:?}");
+    assert_eq!(suite.shop.effects().await.unwrap().refund_calls, 1, "no second attempt");
+    is_refused(&agent, &ask.key("anew"), Code::FailedPrecondition, "CONNECTOR_DISABLED").await.unwrap();
+}
+
+#[tokio::test]
 async fn while_admission_cannot_be_heard_nothing_private_is_read() {
     let mut suite = Suite::start(Options::new(Layout::Separate, Store::Redis)).await.unwrap();
     let (agent, ada) = (suite.agent().unwrap(), suite.assertion(ShopUser::Ada).await.unwrap());

@@ -72,9 +72,12 @@ async fn a_token_that_counts_once_counts_once_under_ten_thousand_replays_at_two_
         }
     }
     assert_eq!(all.remove("proven"), Some(1), "{all:?}");
-    // Whoever fails very often is told to wait.
-    let refused = ["PROOF_INVALID", "RATE_LIMITED"].map(|reason| all.remove(reason).unwrap_or_default());
+    // Whoever fails very often is told to wait; a machine that has more to do than it can says so, or hears of marks
+    // too late to let anybody in.
+    let told = ["PROOF_INVALID", "RATE_LIMITED", "OVERLOADED", "MARKS_LAGGING"];
+    let refused = told.map(|reason| all.remove(reason).unwrap_or_default());
     assert_eq!((refused.iter().sum::<usize>(), all), (REPLAYS - 1, BTreeMap::new()));
+    assert!(refused[0] > 0, "{refused:?}");
     once["jti"] = json!("another");
     let mut other = suite.caller_of("identity-two", token::WEBSITE).unwrap().identity();
     other.verify_identity(proof(hs256(SECRET, &once))).await.unwrap();

@@ -120,6 +120,11 @@ impl Ledger {
         let mut due = self.due(&page.slot, &index, most.saturating_add(found.left.len())).await?;
         due.retain(|id| !found.left.contains(id));
         due.truncate(most);
+        if found.left.is_empty() {
+            found.left_until = self.engine.now_estimate().after(RETRY_AFTER);
+        }
+        // Before it is known: a shard that says nothing holds up this round, but not the next one too.
+        found.left.extend(due.iter().cloned());
         let looks = due.into_iter().map(|id| async move {
             let looked =
                 if shared { self.look_after(page, &id).await } else { self.resolve(page.workspace, &id).await };
@@ -133,11 +138,8 @@ impl Ledger {
                 tracing::warn!(reason = refusal.reason().as_str(), "a reservation was not looked after yet");
                 false
             });
-            if !done {
-                if found.left.is_empty() {
-                    found.left_until = self.engine.now_estimate().after(RETRY_AFTER);
-                }
-                found.left.insert(id);
+            if done {
+                found.left.remove(&id);
             }
         }
         Ok(any)

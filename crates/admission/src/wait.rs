@@ -116,6 +116,10 @@ impl Admission {
             }
             // Only the waiting is broken off, never a decision: what it has written nobody would know of.
             if let Some(mark) = self.marks.met(&marks.others).await.map_err(refusal)? {
+                if !mark.key.subject.shuts_out() {
+                    // It closes what would begin now. What is waited for goes on, and its end can be looked for.
+                    return Ok(Decision::Running(record));
+                }
                 return Ok(Decision::Marked(proto::Marked { mark: Some(to_mark(mark)) }));
             }
             let decision = self.admit_recorded(page, asked, marks).await?;

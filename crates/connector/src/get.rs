@@ -50,13 +50,15 @@ impl Service {
     }
 
     /// An execution that another request began, waited for as long as this caller wants to wait for its end. The
-    /// record is looked at; nothing is lost if nobody looks. Who was shut out meanwhile is told nothing more.
+    /// record is looked at; nothing is lost if nobody looks. Who was shut out meanwhile is told nothing more; what was
+    /// closed besides ends nothing that is under way.
     pub(crate) async fn wait_for_end(&self, request: &Request, mut seen: Seen) -> Result<Seen, Refusal> {
         let patience = Deadline::within(self.clock.instant(), request.max_wait.unwrap_or_default())
             .earlier(request.deadline.sooner(ANSWER_MARGIN));
+        let checks: Vec<_> = request.marks.checks.iter().filter(|one| one.key.subject.shuts_out()).cloned().collect();
         while seen.running && patience.remaining(self.clock.instant()) > PAUSE {
             tokio::time::sleep(PAUSE).await;
-            let heeded = self.heed(request.marks.checks.to_vec(), Stakes::of(&request.connector)).await?;
+            let heeded = self.heed(checks.clone(), Stakes::of(&request.connector)).await?;
             if heeded.ask {
                 // Nobody here can say whether this caller may still hear of it.
                 return Ok(seen);

@@ -151,7 +151,8 @@ impl Service {
             MirrorAnswer::Lagging(_) => {
                 let asked = Extend { marks: job.marks.to_vec(), ..self.extend(job, None) };
                 match self.admission.extend(asked, job.call_deadline).await {
-                    Ok(ExtendAnswer::Extended(_)) => return true,
+                    // The question may have taken as long as what was left of the lease.
+                    Ok(ExtendAnswer::Extended(_)) => return job.lease.holds(self.clock.instant()),
                     Ok(ExtendAnswer::Marked(mark)) => Some(mark.key.subject.kind()),
                     Ok(ExtendAnswer::Denied(_)) | Err(_) => None,
                 }

@@ -43,6 +43,23 @@ impl fmt::Debug for ResourceDigest {
 }
 
 impl Subject {
+    /// Whether it ends what somebody may hear. The others end what may be begun: what is under way already goes on, and
+    /// whoever began it may hear of it.
+    pub const fn shuts_out(&self) -> bool {
+        match self {
+            Self::SessionRevoked(..)
+            | Self::ContactSignedOut(_)
+            | Self::ContactBlocked(_)
+            | Self::ContactErased(_)
+            | Self::WorkspaceDisabled
+            | Self::AssertionStale(..) => true,
+            Self::ResourceGone(..)
+            | Self::ConnectorGone(_)
+            | Self::ConnectorDisabled(_)
+            | Self::VersionDisabled(..) => false,
+        }
+    }
+
     /// The contact that it is about, if it is about one.
     pub const fn contact(&self) -> Option<&ContactId> {
         match self {

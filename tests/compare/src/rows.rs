@@ -171,6 +171,7 @@ pub async fn measure_all(only: Option<&str>) -> anyhow::Result<()> {
         Row::new("ours, embedded, one rate", Work::Rate, local, false, &local_at)?,
         Row::new("ours, embedded, whole write", Work::Write, local, false, &local_at)?,
         Row::new("limitador, memory, one limit", Work::Rate, memory, false, &memory_at)?,
+        Row::new("floor: a write's script call", Work::Write, floor, true, &floor_at)?,
     ];
     let rows: Vec<_> = rows.into_iter().filter(|row| only.is_none_or(|part| row.name.contains(part))).collect();
     for row in &rows {
@@ -250,6 +251,8 @@ fn ratios(costs: &[Vec<Measured>]) -> anyhow::Result<()> {
         ("one rate to the floor, total CPU (at most 1.35)", ratio(1, 0, total)),
         ("one rate to the floor, Redis CPU (at most 1.1)", ratio(1, 0, |one| one.redis)),
         ("whole write to one rate, total CPU (at most 1.6)", ratio(2, 1, total)),
+        ("whole write to a write's floor, total CPU", ratio(2, 8, total)),
+        ("a write's floor to one rate's floor, total CPU", ratio(8, 0, total)),
         ("Envoy's API to one rate, total CPU", ratio(3, 1, total)),
         ("limitador over Redis to the floor, total CPU", ratio(4, 0, total)),
         ("embedded rate to limitador in memory (at most 1)", ratio(5, 7, total)),

@@ -1,4 +1,4 @@
-//! The services beside which ours is measured: the contract's `Lookup` with one rate, and nothing around it.
+//! The services beside which ours is measured: the contract's `Lookup` with one rate, or `Admit`, and nothing around it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,14 +25,43 @@ redis.call('SET', KEYS[1], string.format('%.0f', at), 'PX', math.ceil((at - now)
 return {1, at - now}
 ";
 
+/// The least that a script can do for a write: its key with what was intended, two such rates and the sum of a day.
+const WRITE: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local found = redis.call('MGET', unpack(KEYS))
+if found[1] then return {2, found[1]} end
+local rates = {}
+for i = 1, 2 do
+  local step, room = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1])
+  local at = math.max(tonumber(found[1 + i] or 0), now) + step
+  if at - room > now then return {0, at - room - now} end
+  rates[i] = at
+end
+local used = tonumber(found[4] or 0) + tonumber(ARGV[6])
+if used > tonumber(ARGV[7]) then return {0, 0} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', 259200000)
+for i = 1, 2 do
+  redis.call('SET', KEYS[1 + i], string.format('%.0f', rates[i]), 'PX', math.ceil((rates[i] - now) / 1000) + 1)
+end
+redis.call('SET', KEYS[4], string.format('%.0f', used), 'PX', 86400000)
+return {1, used}
+";
+
 /// Decides with one call of a script, or of a library.
 trait Decide: Send + Sync + 'static {
     fn decide(&self, contact: &str) -> impl Future<Output = Result<bool, Status>> + Send;
+
+    /// The whole admission of a write.
+    fn write(&self, _: &admission::AdmitRequest) -> impl Future<Output = Result<bool, Status>> + Send {
+        async { not_here().map(|_: Response<()>| false) }
+    }
 }
 
 struct Floor {
     connection: MultiplexedConnection,
     script: redis::Script,
+    write: redis::Script,
 }
 
 impl Decide for Floor {
@@ -48,6 +77,26 @@ impl Decide for Floor {
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(answer.0 == 1)
     }
+
+    async fn write(&self, request: &admission::AdmitRequest) -> Result<bool, Status> {
+        let mut connection = self.connection.clone();
+        let contact = &request.contact_id;
+        let keys = request.idempotency.as_ref().map(|it| it.keys.as_slice()).unwrap_or_default();
+        let digest = keys.first().map(|key| key.digest.as_ref()).unwrap_or_default();
+        let record = [b"{", contact.as_bytes(), b"}", digest].concat();
+        let answer: (i64, i64) = self
+            .write
+            .key(record)
+            .key(format!("{{{contact}}}burst"))
+            .key(format!("{{{contact}}}steady"))
+            .key(format!("{{{contact}}}money-out"))
+            .arg(request.intent.as_ref())
+            .arg((1, 1_000_000, 60, 60_000_000, 500, 1_i64 << 50))
+            .invoke_async(&mut connection)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(answer.0 == 1)
+    }
 }
 
 /// The least: a tonic service that makes one script call.
@@ -55,7 +104,8 @@ pub async fn floor(redis: &str) -> anyhow::Result<()> {
     let client = redis::Client::open(redis).context("a url of Redis")?;
     let timing = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
     let connection = client.get_multiplexed_async_connection_with_config(&timing).await?;
-    serve(Floor { connection, script: redis::Script::new(SCRIPT) }).await
+    let (script, write) = (redis::Script::new(SCRIPT), redis::Script::new(WRITE));
+    serve(Floor { connection, script, write }).await
 }
 
 fn limit() -> anyhow::Result<Limit> {
@@ -118,7 +168,7 @@ async fn serve(decide: impl Decide) -> anyhow::Result<()> {
 }
 
 fn not_here<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("only Lookup is measured here"))
+    Err(Status::unimplemented("only Lookup and Admit are measured here"))
 }
 
 #[tonic::async_trait]
@@ -137,8 +187,17 @@ impl<D: Decide> AdmissionService for Service<D> {
         Ok(Response::new(admission::LookupResponse { answer: Some(answer) }))
     }
 
-    async fn admit(&self, _: Request<admission::AdmitRequest>) -> Result<Response<admission::AdmitResponse>, Status> {
-        not_here()
+    async fn admit(
+        &self,
+        request: Request<admission::AdmitRequest>,
+    ) -> Result<Response<admission::AdmitResponse>, Status> {
+        use admission::admit_response::Decision;
+        let decision = if self.0.write(request.get_ref()).await? {
+            Decision::Admitted(admission::Admitted::default())
+        } else {
+            Decision::Denied(admission::Denied::default())
+        };
+        Ok(Response::new(admission::AdmitResponse { decision: Some(decision) }))
     }
 
     async fn extend(

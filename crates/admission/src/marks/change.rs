@@ -26,6 +26,8 @@ pub(super) enum Changed {
     Nothing,
     /// There are as many of its kind as all replicas can know.
     Full(usize),
+    /// The operation has changed another mark before.
+    Other,
 }
 
 impl Marks {
@@ -48,9 +50,7 @@ impl Marks {
                 self.settle(place, &asked.key, operation).await?;
                 return Err(too_many(most));
             }
-            Changed::Cleared(_) | Changed::Nothing => {
-                return Err(Refusal::invalid_field("operation_id", "was used before, for another change"));
-            }
+            Changed::Cleared(_) | Changed::Nothing | Changed::Other => return Err(used_before()),
         };
         self.settle(place, &asked.key, operation).await?;
         Ok(set)
@@ -61,9 +61,7 @@ impl Marks {
         let cleared = match self.change(operation, key, None).await? {
             Changed::Cleared(revision) => Some(revision),
             Changed::Nothing => None,
-            Changed::Set(_) | Changed::Full(_) => {
-                return Err(Refusal::invalid_field("operation_id", "was used before, for another change"));
-            }
+            Changed::Set(_) | Changed::Full(_) | Changed::Other => return Err(used_before()),
         };
         let was_there = self.settle(self.place_of(key), key, operation).await?;
         Ok((cleared.is_some() || was_there, cleared.unwrap_or_default()))
@@ -159,9 +157,15 @@ impl Marks {
     }
 }
 
+fn used_before() -> Refusal {
+    Refusal::invalid_field("operation_id", "was used before, for another change")
+}
+
 impl Changed {
-    pub(super) fn of(entry: &Entry) -> Self {
+    /// What this entry did for whoever asks about this mark.
+    pub(super) fn of(entry: &Entry, key: &MarkKey) -> Self {
         match &entry.change {
+            other if other.key() != key => Self::Other,
             Change::Set(mark) => Self::Set(Arc::clone(mark)),
             Change::Cleared(_) => Self::Cleared(entry.revision),
         }

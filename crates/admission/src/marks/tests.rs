@@ -9,7 +9,7 @@ use safeconduct_admission_domain::mark::{MarkKey, ResourceDigest, Subject};
 use safeconduct_proto::admission::v1::watch_marks_response::Event;
 use safeconduct_service::wire::UNSAID;
 use safeconduct_store::{Change as Write, Committed, EmbeddedStore, RecordKey, Slot, Snapshot};
-use safeconduct_types::{ContactId, ExecutionId, ManualClock, OperationId, Secret, SessionId, SystemRandom};
+use safeconduct_types::{ContactId, ExecutionId, ManualClock, OperationId, Reason, Secret, SessionId, SystemRandom};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -215,6 +215,38 @@ async fn an_operation_that_is_repeated_gets_the_first_answer_and_changes_nothing
     assert_eq!(fixture.other().set(mark(blocked()), first).await.unwrap(), set);
     assert_eq!(fixture.other().met(&[MarkCheck::any(blocked())]).await.unwrap(), None);
     assert_eq!(fixture.in_contacts_slot(&blocked()).await, None);
+}
+
+#[tokio::test]
+async fn an_operation_that_changed_one_mark_changes_no_other_and_says_so() {
+    let fixture = Fixture::new().await;
+    let (set, cleared) = (op(), op());
+    fixture.marks.set(mark(disabled("one")), set).await.unwrap();
+    let refused = fixture.other().set(mark(disabled("other")), set).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InputInvalid);
+    let of_a_contact = fixture.marks.set(mark(blocked()), set).await.unwrap_err();
+    assert_eq!(of_a_contact.reason(), Reason::InputInvalid);
+    assert_eq!(fixture.in_contacts_slot(&blocked()).await, None);
+    fixture.marks.clear(&disabled("one"), cleared).await.unwrap();
+    let refused = fixture.other().clear(&disabled("other"), cleared).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InputInvalid);
+}
+
+#[tokio::test]
+async fn what_is_cleared_makes_room_for_what_is_set_in_the_same_commit() {
+    let fixture = Fixture::new().await;
+    let marks = fixture.within(Budgets { gone: 1, stale: 1, ended: 1, kept: 1 });
+    marks.set(mark(disabled("one")), op()).await.unwrap();
+    // The first goes alone; the others wait for it, and go together.
+    let one = disabled("one");
+    let (again, cleared, set) = tokio::join!(
+        marks.set(mark(disabled("one")), op()),
+        marks.clear(&one, op()),
+        marks.set(mark(disabled("other")), op()),
+    );
+    assert!(again.is_ok() && cleared.unwrap().0, "it was there");
+    assert!(set.is_ok(), "{set:?}");
+    assert_eq!(marks.set(mark(disabled("third")), op()).await.unwrap_err().reason(), Reason::Overloaded);
 }
 
 #[tokio::test]

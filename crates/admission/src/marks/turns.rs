@@ -137,7 +137,7 @@ impl Marks {
         let head = feed::read_head(snapshot.records.first())?;
         // Of the very state that the store is in: what the operations did, and how many marks there are.
         let done = self.read(|board| {
-            let done = |wish: &Wish| board.done(wish.operation).map(Changed::of);
+            let done = |wish: &Wish| board.done(wish.operation).map(|entry| Changed::of(entry, &wish.key));
             ((board.revision(), board.stamp()) == known).then(|| wishes.iter().map(done).collect::<Vec<_>>())
         });
         let Some(done) = done.filter(|_| (head.revision, head.stamp) == known) else { return Ok(None) };
@@ -150,6 +150,7 @@ impl Marks {
             revision: known.0,
             entries: vec![],
             added: BTreeMap::new(),
+            taken: BTreeMap::new(),
             buckets: BTreeMap::new(),
         };
         for (place, (_, record)) in places.iter().zip(records.by_ref()) {
@@ -206,8 +207,9 @@ struct Draft<'a> {
     now: Timestamp,
     revision: u64,
     entries: Vec<Entry>,
-    /// How many marks they add, of each class.
+    /// How many marks they add, of each class, and how many they take away.
     added: BTreeMap<Class, usize>,
+    taken: BTreeMap<Class, usize>,
     buckets: BTreeMap<u16, Bucket>,
 }
 
@@ -215,7 +217,7 @@ impl Draft<'_> {
     fn grant(&mut self, wish: &Wish) -> Changed {
         // The same operation, said twice at once.
         if let Some(entry) = self.entries.iter().find(|entry| entry.operation == wish.operation) {
-            return Changed::of(entry);
+            return Changed::of(entry, &wish.key);
         }
         let Some(bucket) = self.buckets.get_mut(&feed::bucket_of(&wish.key)) else { return Changed::Nothing };
         let place = bucket.marks.iter().position(|mark| mark.key == wish.key);
@@ -229,15 +231,22 @@ impl Draft<'_> {
                 let added = self.added.entry(class).or_default();
                 if before.is_none_or(|before| Class::of(before) != class) {
                     // All are known here, also those that have expired and lie in the store still.
-                    if self.marks.read(|board| board.count(class, self.now)).saturating_add(*added) >= most {
+                    let known = self.marks.read(|board| board.count(class, self.now)).saturating_add(*added);
+                    if known.saturating_sub(self.taken.get(&class).copied().unwrap_or_default()) >= most {
                         return Changed::Full(most);
                     }
                     *added = added.saturating_add(1);
+                    if let Some(before) = before {
+                        *self.taken.entry(Class::of(before)).or_default() += 1;
+                    }
                 }
                 Change::Set(Arc::new(mark))
             }
-            None if before.is_some() => Change::Cleared(Arc::new(wish.key.clone())),
-            None => return Changed::Nothing,
+            None => {
+                let Some(before) = before else { return Changed::Nothing };
+                *self.taken.entry(Class::of(before)).or_default() += 1;
+                Change::Cleared(Arc::new(wish.key.clone()))
+            }
         };
         if let Some(place) = place {
             bucket.marks.swap_remove(place);
@@ -248,7 +257,7 @@ impl Draft<'_> {
         bucket.is_changed = true;
         self.revision = revision;
         let entry = Entry { revision, operation: wish.operation, change };
-        let changed = Changed::of(&entry);
+        let changed = Changed::of(&entry, &wish.key);
         self.entries.push(entry);
         changed
     }

@@ -34,6 +34,8 @@ pub(crate) struct Faulty {
     lost: std::sync::Mutex<Option<Slot>>,
     /// Whose shard says nothing.
     mute: std::sync::Mutex<Option<Slot>>,
+    /// Until when, in milliseconds, what was written may be forgotten.
+    forgot: AtomicI64,
     /// How many steps and reads there have been.
     pub(super) trips: AtomicUsize,
 }
@@ -47,6 +49,7 @@ impl Faulty {
             dead: AtomicBool::new(false),
             lost: std::sync::Mutex::default(),
             mute: std::sync::Mutex::default(),
+            forgot: AtomicI64::new(0),
             trips: AtomicUsize::new(0),
         })
     }
@@ -69,6 +72,11 @@ impl Faulty {
     /// What is in this slot is waited for in vain.
     pub(super) fn mute(&self, slot: Slot) {
         *self.mute.lock().unwrap() = Some(slot);
+    }
+
+    /// A fail-over may have forgotten what was written before this moment.
+    pub(super) fn forget_until(&self, moment: Timestamp) {
+        self.forgot.store(moment.as_millis(), Ordering::SeqCst);
     }
 
     fn reaches(&self, slot: &Slot) -> Result<(), StoreError> {
@@ -146,7 +154,7 @@ impl Engine for Faulty {
     }
 
     fn lost_until(&self, slot: &Slot) -> Timestamp {
-        self.inner.lost_until(slot)
+        self.inner.lost_until(slot).max(Timestamp::from_millis(self.forgot.load(Ordering::SeqCst)))
     }
 
     fn now_estimate(&self) -> Timestamp {

@@ -8,7 +8,7 @@ use safeconduct_admission_client::{
 };
 use safeconduct_admission_domain::step::{IndexOp, When};
 use safeconduct_store::RecordKey;
-use safeconduct_types::{ContactId, ExecutionId};
+use safeconduct_types::{Clock as _, ContactId, ExecutionId};
 
 use super::faulty::{Fault, Faulty};
 use super::fixture::{Fixture, admitted, contact, count, limited, own_count, same, workspace};
@@ -196,6 +196,22 @@ async fn an_operator_who_frees_what_was_completed_gives_back_what_it_used_in_bot
             assert_eq!(left(&fixture, &charges()).await, [4, 4], "step {step}, {fault:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_fail_over_may_have_forgotten_is_not_given_back_by_an_operator_who_frees() {
+    let (fixture, faulty) = Fixture::faulty().await;
+    let charges = || vec![own_count("mine", 4), count("ours", 4)];
+    let it = admitted(ask(&fixture, contact(), charges()).await);
+    let done = Settlement::Completed { outcome: b"done".to_vec(), retain: None, actual: Vec::new() };
+    fixture.client.settle(fixture.word(&it, done), fixture.deadline()).await.unwrap();
+    let before = left(&fixture, &charges()).await;
+    // Its hold is forgotten by then.
+    fixture.clock.advance(Duration::from_hours(1));
+    faulty.forget_until(fixture.clock.now());
+    fixture.client.settle(fixture.word(&it, Settlement::Freed { outcome: None }), fixture.deadline()).await.unwrap();
+    let after = left(&fixture, &charges()).await;
+    assert_eq!((after[0], after[1]), (4, before[1]), "of what is shared, it may not be there");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use safeconduct_admission_client::{
     Admission as _, Admit, AdmitAnswer, Extend, Lookup, LookupAnswer, Matched, RecordState, Settle, Settlement, Target,
 };
 use safeconduct_proto::admission::v1 as proto;
-use safeconduct_types::{ContactId, ExecutionId, Reason};
+use safeconduct_types::{Clock as _, ContactId, ExecutionId, Reason};
 
 use super::fixture::{Fixture, admitted, caller, contact, same, workspace};
 
@@ -73,6 +73,19 @@ async fn a_lapsed_lease_reads_as_unknown_until_somebody_takes_over_and_the_old_e
     assert_eq!(fixture.client.settle(late, fixture.deadline()).await.unwrap_err().reason(), Reason::LeaseLost);
     let extend = Extend { operation: fixture.operation(), ..extend };
     assert_eq!(fixture.client.extend(extend, fixture.deadline()).await.unwrap_err().reason(), Reason::LeaseLost);
+}
+
+#[tokio::test]
+async fn who_takes_over_after_a_fail_over_has_a_token_above_every_one_that_may_be_forgotten() {
+    let (fixture, faulty) = Fixture::faulty().await;
+    let it = admitted(fixture.client.admit(fixture.request(&[same(1)]), fixture.deadline()).await.unwrap());
+    fixture.clock.advance(Duration::from_mins(1));
+    let forgotten = fixture.clock.now();
+    faulty.forget_until(forgotten);
+    let takeover = Admit { resume: Some(it.execution.clone()), ..fixture.request(&[same(1)]) };
+    let mine = admitted(fixture.client.admit(takeover, fixture.deadline()).await.unwrap());
+    // A take-over a millisecond raises it at most by that many.
+    assert!(mine.token >= u64::try_from(forgotten.as_millis()).unwrap(), "{}", mine.token);
 }
 
 #[tokio::test]
