@@ -223,31 +223,29 @@ impl Draft<'_> {
         let place = bucket.marks.iter().position(|mark| mark.key == wish.key);
         let before = place.and_then(|place| bucket.marks.get(place));
         let revision = self.revision.saturating_add(1);
-        let change = match &wish.asked {
-            Some(asked) => {
-                let mark = Mark { revision, ..resolve(asked, before, self.now) };
-                let class = Class::of(&mark);
-                let most = self.marks.0.budgets.of(class);
-                let added = self.added.entry(class).or_default();
-                if before.is_none_or(|before| Class::of(before) != class) {
-                    // All are known here, also those that have expired and lie in the store still.
-                    let known = self.marks.read(|board| board.count(class, self.now)).saturating_add(*added);
-                    if known.saturating_sub(self.taken.get(&class).copied().unwrap_or_default()) >= most {
-                        return Changed::Full(most);
-                    }
-                    *added = added.saturating_add(1);
-                    if let Some(before) = before {
-                        *self.taken.entry(Class::of(before)).or_default() += 1;
-                    }
-                }
-                Change::Set(Arc::new(mark))
+        let leaves = before.map(Class::of);
+        let change = if let Some(asked) = &wish.asked {
+            let mark = Mark { revision, ..resolve(asked, before, self.now) };
+            let class = Class::of(&mark);
+            let most = self.marks.0.budgets.of(class);
+            let of = |counts: &BTreeMap<Class, usize>| counts.get(&class).copied().unwrap_or_default();
+            // All are known here, also those that have expired and lie in the store still.
+            let known = || self.marks.read(|board| board.count(class, self.now));
+            if leaves != Some(class) && known().saturating_add(of(&self.added)).saturating_sub(of(&self.taken)) >= most
+            {
+                return Changed::Full(most);
             }
-            None => {
-                let Some(before) = before else { return Changed::Nothing };
-                *self.taken.entry(Class::of(before)).or_default() += 1;
-                Change::Cleared(Arc::new(wish.key.clone()))
+            *self.added.entry(class).or_default() += 1;
+            Change::Set(Arc::new(mark))
+        } else {
+            if leaves.is_none() {
+                return Changed::Nothing;
             }
+            Change::Cleared(Arc::new(wish.key.clone()))
         };
+        if let Some(class) = leaves {
+            *self.taken.entry(class).or_default() += 1;
+        }
         if let Some(place) = place {
             bucket.marks.swap_remove(place);
         }

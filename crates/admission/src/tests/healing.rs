@@ -151,8 +151,16 @@ async fn who_is_denied_hears_it_soon_although_what_is_due_says_nothing_or_is_gon
     fixture.clock.advance(Duration::from_secs(2));
     faulty.mute(slot());
     faulty.lose(keys::shared_slot(&fixture.admission.ledger.keyer, &"other".parse().unwrap()));
+    // Those that were waited for in vain are left alone by the next one, who waits for the others, and so on.
+    for _ in 0..2 {
+        let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
+        assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+    }
+    faulty.trips();
     let denied = ask(&fixture, contact(), vec![count("ours", 1)]).await;
     assert!(matches!(denied, AdmitAnswer::Denied(_)), "{denied:?}");
+    let trips = faulty.trips();
+    assert!(trips < 6, "{trips}");
 }
 
 async fn left(fixture: &Fixture, charges: &[Charge]) -> Vec<i64> {
