@@ -14,8 +14,9 @@ use crate::wire::contacts::ManageContact;
 const ROUNDS: usize = 8;
 
 impl Identity {
-    /// First the mark, so that nothing is done any more for who is being erased; then the records. The sessions hold
-    /// nothing but ids, are closed by the mark (and by what stays of the record), and end by themselves. Repeatable, also
+    /// First the mark, so that nothing is done any more for who is being erased; then the records. The sessions are
+    /// closed by the mark (and by what stays of the record) and end by themselves, and with them, sealed, the addresses
+    /// that were proven in them; verifications at otp end within an hour of their code. Repeatable, also
     /// for a contact of whom there is no record here: a visitor's executions are erased just so.
     pub(crate) async fn delete_contact(
         &self,

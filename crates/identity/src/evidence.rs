@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 8;
 /// Between two lines in the log about proofs of a workspace that ended alike: a flood of them fills no log.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Most keys of a workspace that are counted: fetched keys come and go.
+/// Most keys of a workspace that are counted at a time: fetched keys come and go.
 const MOST_KEYS: usize = 256;
 
 /// How a proof ended.
@@ -147,9 +147,7 @@ impl Evidence {
             }
             return is_due;
         }
-        if of_workspace.len() >= MOST_KEYS {
-            return false;
-        }
+        make_room(of_workspace);
         tracing::info!({ field::WORKSPACE } = %workspace, key, "a key verified its first proof in this process");
         of_workspace.insert(key.to_owned(), Use { count: 1, last: now, written: now });
         true
@@ -205,7 +203,7 @@ impl Evidence {
     fn remember(&self, workspace: &WorkspaceId, key: String, last: Timestamp) {
         let mut all = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
         let of_workspace = all.entry(workspace.clone()).or_default();
-        if of_workspace.len() < MOST_KEYS {
+        if of_workspace.contains_key(&key) || of_workspace.len() < MOST_KEYS {
             let one = of_workspace.entry(key).or_insert(Use { count: 0, last, written: last });
             one.last = one.last.max(last);
         }
@@ -241,6 +239,15 @@ impl Evidence {
         let name = "safeconduct_identity_key_last_use_seconds";
         head(text, name, "gauge", "When a key last verified a proof, in seconds since 1970; 0: not known to.");
         rows(text, name, |one| one.last.as_seconds());
+    }
+}
+
+/// The key that was not used for longest goes; when that was, the store knows.
+fn make_room(keys: &mut BTreeMap<String, Use>) {
+    if keys.len() >= MOST_KEYS
+        && let Some(oldest) = keys.iter().min_by_key(|(_, one)| one.last).map(|(key, _)| key.clone())
+    {
+        keys.remove(&oldest);
     }
 }
 
@@ -292,6 +299,18 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_that_was_not_used_for_longest_makes_room_for_a_new_one() {
+        let used =
+            |second| Use { count: 1, last: Timestamp::from_seconds(second), written: Timestamp::from_seconds(second) };
+        let mut keys: BTreeMap<String, Use> =
+            (0..256).map(|n: i64| (format!("k{n}"), used(if n == 77 { 1 } else { 1000 + n }))).collect();
+        make_room(&mut keys);
+        assert_eq!((keys.len(), keys.contains_key("k77")), (255, false));
+        make_room(&mut keys);
+        assert_eq!(keys.len(), 255, "there is room");
+    }
 
     #[test]
     fn a_flood_of_failed_proofs_is_told_once_in_ten_seconds_and_counted_in_full() {

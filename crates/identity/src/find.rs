@@ -16,6 +16,8 @@ pub(crate) struct Found {
     /// What names it, as far as the caller said.
     pub(crate) named: Option<Named>,
     pub(crate) record: Option<ContactRecord>,
+    /// The user whom the same address names, who was never seen: a lead of that address is somebody else.
+    pub(crate) unseen: Option<(ContactId, Named)>,
 }
 
 impl Identity {
@@ -47,23 +49,30 @@ impl Identity {
         };
         self.traced(workspace, &contact);
         let record = self.people.read(workspace, &contact).await?;
-        Ok(Found { contact, named, record })
+        Ok(Found { contact, named, record, unseen: None })
     }
 
     async fn find_by_email(&self, workspace: &WorkspaceId, address: &Claimed) -> Result<Found, Refusal> {
         let mut all = self.people.by_email(workspace, address.value()).await?;
-        let Some((contact, record)) = all.pop() else {
-            // Somebody who is named by the address and was never seen can still be blocked.
-            let hashes = self.ports.workspaces.identity_policy(workspace).and_then(|policy| policy.hashes());
-            if hashes == Some(Identifier::Email) {
-                let contact = self.contacts.user(workspace, address);
-                return Ok(Found { contact, named: Some(Named::user(address)), record: None });
+        let hashes = self.ports.workspaces.identity_policy(workspace).and_then(|policy| policy.hashes());
+        let mut unseen = None;
+        if hashes == Some(Identifier::Email) {
+            // Whom the address names, no index need know: who was never seen can be blocked, and a block outlives erasure.
+            let user = self.contacts.user(workspace, address);
+            if !all.iter().any(|(contact, _)| *contact == user) {
+                match self.people.read(workspace, &user).await? {
+                    Some(record) if record.erased.is_none() || record.blocked.is_some() => all.push((user, record)),
+                    Some(_) | None => unseen = Some((user, Named::user(address))),
+                }
             }
-            return Err(unknown());
+        }
+        let Some((contact, record)) = all.pop() else {
+            let (contact, named) = unseen.ok_or_else(unknown)?;
+            return Ok(Found { contact, named: Some(named), record: None, unseen: None });
         };
         if all.is_empty() {
             self.traced(workspace, &contact);
-            return Ok(Found { contact, named: None, record: Some(record) });
+            return Ok(Found { contact, named: None, record: Some(record), unseen });
         }
         let ids: Vec<_> = all.iter().map(|(id, _)| id).chain([&contact]).map(ContactId::as_str).collect();
         Err(Refusal::invalid_field("email", "leads to several contacts; name one of `contact_ids` by `contact_id`")

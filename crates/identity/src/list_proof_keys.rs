@@ -4,6 +4,7 @@ use safeconduct_identity_domain::token::KeySet;
 use safeconduct_identity_domain::workspace::{SecretRef, SecretUse};
 use safeconduct_proto::identity::v1::ProofKeyKind;
 use safeconduct_service::caller::Caller;
+use safeconduct_telemetry::field;
 use safeconduct_types::{Refusal, Timestamp, WorkspaceId};
 
 use crate::Identity;
@@ -49,8 +50,14 @@ impl Identity {
         let mut keys: Vec<ProofKey> = secrets.collect();
         keys.extend(ProofKey::public(policy.tokens().keys(), ProofKeyKind::PublicKey));
         if let Some(spec) = policy.tokens().jwks() {
-            let fetched = self.remotes.keys(workspace, spec, None).await?;
-            keys.extend(ProofKey::public(&fetched, ProofKeyKind::FetchedKey));
+            match self.remotes.keys(workspace, spec, None).await {
+                Ok(fetched) => keys.extend(ProofKey::public(&fetched, ProofKeyKind::FetchedKey)),
+                // They verify nothing now. What the workspace has itself is told all the same.
+                Err(refusal) => {
+                    let reason = refusal.reason().as_str();
+                    tracing::warn!({ field::WORKSPACE } = %workspace, reason, "keys to list could not be fetched");
+                }
+            }
         }
         for key in &mut keys {
             key.last_use = self.evidence.last_use(workspace, &key.id).await?;

@@ -12,7 +12,7 @@ use crate::issue::{Issued, Making};
 use crate::verify::may_prove;
 
 /// For how long after its end an assertion can still be renewed.
-const GRACE: Duration = Duration::from_mins(1);
+pub(crate) const GRACE: Duration = Duration::from_mins(1);
 
 impl Identity {
     /// The same presenters, session, start, epoch, method and proof; the attributes as they are now.

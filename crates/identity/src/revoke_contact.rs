@@ -36,6 +36,27 @@ impl Identity {
         if found.record.is_none() && found.named.is_none() {
             return Err(unknown());
         }
+        // Both, if an address leads to a lead and names a user besides: their proofs are different ones.
+        if let Some((user, named)) = found.unseen {
+            self.close_contact(caller, asked, mode, &user, Some(named)).await?;
+        }
+        self.close_contact(caller, asked, mode, &contact, found.named).await?;
+        tracing::info!(
+            { field::WORKSPACE } = %workspace, { field::CALLER } = %caller.name(), blocked = mode == Mode::Block,
+            reason = asked.reason, "a contact was revoked"
+        );
+        Ok((contact, self.ports.clock.now().after(WITHIN)))
+    }
+
+    async fn close_contact(
+        &self,
+        caller: &Caller,
+        asked: &ManageContact,
+        mode: Mode,
+        contact: &ContactId,
+        named: Option<Named>,
+    ) -> Result<(), Refusal> {
+        let workspace = &asked.about.workspace;
         let actor = caller.name().as_str();
         if mode == Mode::Block {
             let subject = Subject::ContactBlocked(contact.clone());
@@ -46,7 +67,7 @@ impl Identity {
         mark.expires = Some(now.after(self.settings.session_lifetime * 2));
         let effective = self.set(mark).await?.effective;
         let close = |before: Option<ContactRecord>| {
-            let named = found.named.clone().unwrap_or(Named::Nothing);
+            let named = named.clone().unwrap_or(Named::Nothing);
             let mut record = before.unwrap_or_else(|| ContactRecord::new(named, now));
             record.signed_out = record.signed_out.max(Some(effective));
             if mode == Mode::Block {
@@ -56,12 +77,7 @@ impl Identity {
             let ends = Ends::from(record.ends(self.settings.session_lifetime));
             Ok(Edit::Put(record, ends, ()))
         };
-        self.people.update(workspace, &contact, close).await?;
-        tracing::info!(
-            { field::WORKSPACE } = %workspace, { field::CALLER } = actor, blocked = mode == Mode::Block,
-            reason = asked.reason, "a contact was revoked"
-        );
-        Ok((contact, self.ports.clock.now().after(WITHIN)))
+        self.people.update(workspace, contact, close).await
     }
 
     /// The record first: while anything of the block is left, it holds.

@@ -11,6 +11,7 @@ use safeconduct_types::{ContactId, Refusal, SessionId, Subject, Timestamp, Works
 
 use crate::Identity;
 use crate::marks::CLOCK_MARGIN;
+use crate::renew::GRACE;
 use crate::wire::contacts::{RevokeSession, SessionTarget};
 
 /// How long a mark takes to be heeded everywhere.
@@ -31,7 +32,9 @@ impl Identity {
             SessionTarget::Assertion(assertion) => {
                 caller.require(&[Role::Messenger, Role::Backend, Role::Operator], None)?;
                 let audience = &self.settings.audience;
-                let held = self.verifier().verify(assertion.expose(), now, caller.name(), audience)?;
+                // Whoever may renew it may end it.
+                let verifier = self.verifier();
+                let held = verifier.verify_for_renewal(assertion.expose(), now, caller.name(), audience, GRACE)?;
                 caller.require(&[Role::Messenger, Role::Backend, Role::Operator], Some(held.workspace()))?;
                 (held.workspace().clone(), held.session().clone(), Some(held.contact().id.clone()))
             }

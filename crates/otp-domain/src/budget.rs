@@ -37,6 +37,8 @@ pub enum Of {
     Address,
     /// The address, asked for from this network.
     AddressAndNetwork,
+    /// The same, since the network proved the address.
+    AddressAndHome,
     /// The block of numbers that the phone is in.
     Prefix,
     /// The phone's country.
@@ -95,7 +97,8 @@ pub fn target(budgets: &Budgets, address: &Address, nearness: Nearness) -> Vec<B
         budgets.sends_per_address_and_network_day,
         DAY,
     );
-    let familiar = shared("otp sends per address from home", Of::AddressAndNetwork, budgets.sends_per_address_day, DAY);
+    // Of one name and size: a refusal does not tell who is known where.
+    let familiar = Budget { of: Of::AddressAndHome, ..stranger };
     let mut all = match nearness {
         Nearness::Unknown => vec![everybody],
         Nearness::Stranger => vec![stranger, everybody],
@@ -160,6 +163,7 @@ impl Namer {
             Of::Caller => ("caller", [parties.caller.as_str(), "", ""]),
             Of::Address => ("address", [address.channel().as_str(), address.as_str(), ""]),
             Of::AddressAndNetwork => ("address-network", [address.channel().as_str(), address.as_str(), network]),
+            Of::AddressAndHome => ("address-home", [address.channel().as_str(), address.as_str(), network]),
             Of::Prefix => ("prefix", [block, "", ""]),
             Of::Country => ("country", [&country, "", ""]),
             Of::Workspace => ("workspace", ["", "", ""]),

@@ -106,6 +106,11 @@ impl<'a> Token<'a> {
     }
 }
 
+/// Whether a key can be called so.
+pub(super) fn is_kid(kid: &str) -> bool {
+    !kid.is_empty() && kid.len() <= MAX_KID && !kid.chars().any(char::is_control)
+}
+
 impl Header {
     fn check(&self) -> Result<(), Refusal> {
         if self.jwk.is_some() || self.jku.is_some() || self.x5u.is_some() || self.x5c.is_some() {
@@ -122,8 +127,7 @@ impl Header {
         if self.cty.as_deref().is_some_and(|kind| kind.to_ascii_lowercase().ends_with("jwt")) {
             return Err(refused("it holds another token; send the inner one"));
         }
-        let is_name = |kid: &String| !kid.is_empty() && kid.len() <= MAX_KID && !kid.chars().any(char::is_control);
-        if !self.kid.as_ref().is_none_or(is_name) {
+        if !self.kid.as_deref().is_none_or(is_kid) {
             return Err(refused("its kid must have 1 to 256 bytes without control characters"));
         }
         Ok(())

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::claims::Signed;
+use super::jws::is_kid;
 use super::key::{KeyProblem, TokenKey};
 use super::{Algorithm, Jwk, Token};
 use crate::strict_json;
@@ -60,6 +61,10 @@ impl KeySet {
             };
             if jwk.is_secret() {
                 return Err(KeyProblem("the set holds a secret: replace that secret, it is known to everybody"));
+            }
+            if jwk.kid().is_some_and(|kid| !is_kid(kid)) {
+                leave(None, KeyProblem("its kid must have 1 to 256 bytes without control characters"));
+                continue;
             }
             if let Some(kid) = jwk.kid() {
                 if ids.iter().any(|other| other == kid) {

@@ -373,6 +373,78 @@ async fn who_is_blocked_by_an_address_adds_it_to_no_user() {
     suite.prove(&user, "bob@example.com", "v3").await.unwrap();
 }
 
+/// Proofs are over the email: an address names a user.
+async fn by_address() -> Suite {
+    let suite = Suite::people().await;
+    *suite.directory.0.lock().unwrap() = vec![("acme", policy(MAIL))];
+    suite
+}
+
+fn hashed_address(address: &str) -> pb::VerifyIdentityRequest {
+    let mut request = hashed(address, SECRET);
+    if let Some(pb::verify_identity_request::Proof::UserHash(proof)) = &mut request.proof {
+        proof.subject = Some(pb::user_hash::Subject::Email(address.to_owned()));
+    }
+    request
+}
+
+fn block_address(address: &str) -> pb::RevokeContactRequest {
+    pb::RevokeContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::revoke_contact_request::Subject::Email(address.to_owned())),
+        mode: pb::RevokeMode::Block.into(),
+        reason: "abuse".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn blocking_an_address_blocks_the_lead_and_the_user_whom_it_names_though_never_seen() {
+    let suite = by_address().await;
+    let visitor = async || suite.begin("messenger", visitor()).await.unwrap().assertion;
+    suite.prove(&visitor().await, "ann@example.com", "v1").await.unwrap();
+    suite.revoke_contact("operator", block_address("ann@example.com")).await.unwrap();
+    suite.clock.advance(SECOND * 5);
+    suite.heard();
+    let refused = suite.verify("messenger", hashed_address("ann@example.com")).await;
+    assert_eq!(reason(refused), Reason::AssertionRevoked, "a user hash never expires");
+    assert_eq!(reason(suite.prove(&visitor().await, "ann@example.com", "v2").await), Reason::AssertionRevoked);
+    suite.verify("messenger", hashed_address("bob@example.com")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_block_that_outlived_an_erasure_is_lifted_by_the_address_again() {
+    let suite = by_address().await;
+    suite.verify("messenger", hashed_address("ann@example.com")).await.unwrap();
+    suite.revoke_contact("operator", block_address("ann@example.com")).await.unwrap();
+    let erase = pb::DeleteContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::delete_contact_request::Subject::Email("ann@example.com".to_owned())),
+        reason: "asked for".to_owned(),
+    };
+    suite.delete_contact("backend", erase).await.unwrap();
+    suite.clock.advance(SECOND * 5);
+    suite.heard();
+    assert!(suite.verify("messenger", hashed_address("ann@example.com")).await.is_err());
+    let unblock = pb::UnblockContactRequest {
+        workspace_id: "acme".to_owned(),
+        subject: Some(pb::unblock_contact_request::Subject::Email("ann@example.com".to_owned())),
+        reason: "by mistake".to_owned(),
+    };
+    suite.unblock_contact("operator", unblock).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_renew_an_assertion_may_end_its_session() {
+    let suite = Suite::people().await;
+    let held = suite.user("u1").await.assertion;
+    suite.clock.advance(Duration::from_mins(15) + SECOND * 30);
+    suite.heard();
+    let target = Some(pb::revoke_session_request::Target::Assertion(held.clone()));
+    let request = pb::RevokeSessionRequest { target, reason: "signing out".to_owned(), ..Default::default() };
+    suite.revoke_session("messenger", request).await.unwrap();
+    assert_eq!(reason(suite.renew(&held).await), Reason::AssertionRevoked);
+}
+
 #[tokio::test]
 async fn who_was_signed_out_proves_again_in_a_new_session_only() {
     let suite = Suite::people().await;

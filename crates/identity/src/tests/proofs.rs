@@ -425,6 +425,20 @@ fn eddsa(kid: &str, pair: &Ed25519KeyPair, now: Timestamp) -> pb::VerifyIdentity
 }
 
 #[tokio::test]
+async fn what_a_workspace_has_itself_is_listed_while_the_source_of_the_others_is_away() {
+    let source = Source::start(String::new()).await;
+    source.answers(None);
+    let mut written: Value = serde_json::from_str(&source.policy()).unwrap();
+    written["secrets"] = json!([{"id": "s1", "secret": "current", "use": "user_hash"}]);
+    written["user_hash"] = json!({"over": "user_id"});
+    let suite = Suite::with(&written.to_string()).await;
+    let asked = pb::ListProofKeysRequest { workspace_id: "acme".to_owned() };
+    let answer = plain(suite.grpc.list_proof_keys(suite.request("operator", asked)).await).unwrap();
+    assert_eq!(answer.keys.iter().map(|key| key.key_id.as_str()).collect::<Vec<_>>(), ["s1"]);
+    assert_eq!(source.asked(), 1);
+}
+
+#[tokio::test]
 async fn fetched_keys_come_and_go_and_outlive_their_source_for_a_bounded_time() {
     let (one, two) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
     let source = Source::start(jwks(&[("k1", &one)])).await;

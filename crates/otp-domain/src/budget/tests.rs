@@ -28,8 +28,13 @@ fn a_network_that_proved_the_address_takes_nothing_that_strangers_can_use_up() {
     assert!(strangers.iter().any(|one| one.of == Of::Address));
     assert!(target(&budgets, &ann, Nearness::Unknown).iter().any(|one| one.of == Of::Address));
     assert!(!familiar.iter().any(|one| one.of == Of::Address));
-    let of_pair = |all: &[Budget]| all.iter().find(|one| one.of == Of::AddressAndNetwork).map(|one| one.name);
-    assert_ne!(of_pair(&familiar), of_pair(&strangers), "what it took as a stranger does not count any more");
+    let of_pair = |all: &[Budget]| {
+        let one = all.iter().find(|one| matches!(one.of, Of::AddressAndNetwork | Of::AddressAndHome)).unwrap();
+        (one.of, (one.name, one.max, one.within, one.is_own))
+    };
+    let ((stranger, told), (home, told_at_home)) = (of_pair(&strangers), of_pair(&familiar));
+    assert_ne!(stranger, home, "what it took as a stranger does not count any more");
+    assert_eq!(told, told_at_home, "nobody learns from a refusal that somebody was here before");
 }
 
 #[test]
@@ -63,7 +68,8 @@ fn counters_are_told_apart_by_what_they_count_and_by_nothing_else() {
     let block = |address| namer.counter(Of::Prefix, &Parties { address, ..parties });
     assert_eq!(block(&a), block(&b));
     assert_ne!(block(&a), block(&address(Channel::Sms, "+353851240001")));
-    let all = [Of::Session, Of::Network, Of::Caller, Of::Address, Of::AddressAndNetwork, Of::Workspace];
+    let all =
+        [Of::Session, Of::Network, Of::Caller, Of::Address, Of::AddressAndNetwork, Of::AddressAndHome, Of::Workspace];
     let distinct: BTreeSet<_> = all.map(|of| namer.counter(of, &parties)).into_iter().collect();
     assert_eq!(distinct.len(), all.len());
 }

@@ -224,6 +224,28 @@ async fn a_workspace_whose_messages_hang_takes_no_place_from_the_others() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_place_beyond_its_codes_end_is_given_up_while_others_hang() {
+    let fixture = Fixture::new().await;
+    let outbox = fixture.outbox();
+    let slow = |n: usize| Message { workspace: "slow".parse().unwrap(), ..Fixture::message(&format!("slow{n}")) };
+    for n in 0..100 {
+        outbox.enqueue(slow(n)).await.unwrap();
+    }
+    let over = Message { expires: NOW, ..slow(100) };
+    outbox.enqueue(over).await.unwrap();
+    let stop = CancellationToken::new();
+    let watching = async {
+        while !fixture.book.reports.lock().unwrap().contains_key("slow100") {
+            fixture.book.reported.notified().await;
+        }
+        stop.cancel();
+        fixture.book.released.cancel();
+    };
+    let both = async { tokio::join!(fixture.worker(&outbox).run(stop.clone()), watching) };
+    tokio::time::timeout(PATIENCE, both).await.expect("it is given up");
+}
+
+#[tokio::test]
 async fn a_machine_whose_clock_is_wrong_gives_no_message_up() {
     let fixture = Fixture::new().await;
     let outbox = fixture.outbox();

@@ -150,6 +150,10 @@ impl Worker {
         let fate = if let Some(message) = &taken.message {
             match Place::of(&self.places, &message.workspace) {
                 Some(_place) => self.attempt(&taken, message).await,
+                // Nothing is sent for it any more, which takes no place.
+                None if taken.at >= message.expires || taken.entry.outcome.is_some() => {
+                    self.attempt(&taken, message).await
+                }
                 None => Fate::Back(taken.at.after(WITHOUT_PLACE)),
             }
         } else {

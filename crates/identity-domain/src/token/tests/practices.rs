@@ -357,6 +357,11 @@ fn sets_with_two_keys_of_one_id_and_sets_with_secrets_are_refused_whole() {
     assert!(parse(json!([point("a"), rsa])).is_err(), "of two families");
     assert!(parse(json!([point("a"), {"kty": "oct", "kid": "b", "k": part(SECRET)}])).is_err());
     assert!(KeySet::parse(br#"{"keys":[],"keys":[]}"#, &Algorithm::ALL).is_err());
+    // What no token can name is not taken, and not shown to whoever lists keys or reads the log.
+    let strange = ["a\u{1b}[31m", "", &"k".repeat(257), "a\rb", "good"].map(point);
+    let (kept, left_out) = parse(json!(strange)).unwrap();
+    assert_eq!(kept.iter().map(TokenKey::id).collect::<Vec<_>>(), ["good"]);
+    assert!(left_out.len() == 4 && left_out.iter().all(|one| one.id.starts_with("number ")), "{left_out:?}");
     let many: Vec<Value> = (0..33).map(|n| point(&n.to_string())).collect();
     assert!(parse(json!(many)).is_err());
     let padded = format!(r#"{{"keys":[],"pad":"{}"}}"#, "x".repeat(MAX_SET_LEN));
