@@ -16,8 +16,15 @@ pub(crate) struct Found {
     /// What names it, as far as the caller said.
     pub(crate) named: Option<Named>,
     pub(crate) record: Option<ContactRecord>,
-    /// The user whom the same address names, who was never seen: a lead of that address is somebody else.
-    pub(crate) unseen: Option<(ContactId, Named)>,
+}
+
+/// Whom an address leads to.
+#[derive(Debug)]
+struct Addressed {
+    /// The user whom it names, where proofs are over the email; seen or not.
+    user: Option<Found>,
+    /// All others who have it: leads, and users who proved it or of whom it was said.
+    others: Vec<Found>,
 }
 
 impl Identity {
@@ -49,35 +56,64 @@ impl Identity {
         };
         self.traced(workspace, &contact);
         let record = self.people.read(workspace, &contact).await?;
-        Ok(Found { contact, named, record, unseen: None })
+        Ok(Found { contact, named, record })
     }
 
     async fn find_by_email(&self, workspace: &WorkspaceId, address: &Claimed) -> Result<Found, Refusal> {
-        let mut all = self.people.by_email(workspace, address.value()).await?;
-        let hashes = self.ports.workspaces.identity_policy(workspace).and_then(|policy| policy.hashes());
-        let mut unseen = None;
-        if hashes == Some(Identifier::Email) {
-            // Whom the address names, no index need know: who was never seen can be blocked, and a block outlives erasure.
-            let user = self.contacts.user(workspace, address);
-            if !all.iter().any(|(contact, _)| *contact == user) {
-                match self.people.read(workspace, &user).await? {
-                    Some(record) if record.erased.is_none() || record.blocked.is_some() => all.push((user, record)),
-                    Some(_) | None => unseen = Some((user, Named::user(address))),
-                }
-            }
-        }
-        let Some((contact, record)) = all.pop() else {
-            let (contact, named) = unseen.ok_or_else(unknown)?;
-            return Ok(Found { contact, named: Some(named), record: None, unseen: None });
-        };
-        if all.is_empty() {
-            self.traced(workspace, &contact);
-            return Ok(Found { contact, named: None, record: Some(record), unseen });
-        }
-        let ids: Vec<_> = all.iter().map(|(id, _)| id).chain([&contact]).map(ContactId::as_str).collect();
-        Err(Refusal::invalid_field("email", "leads to several contacts; name one of `contact_ids` by `contact_id`")
-            .with_metadata("contact_ids", ids.join(",")))
+        let Addressed { user, others } = self.addressed(workspace, address).await?;
+        // Of who was erased only a block is left to find.
+        let is_left = |record: &ContactRecord| record.erased.is_none() || record.blocked.is_some();
+        let (known, unknown_user): (Vec<_>, Vec<_>) =
+            user.into_iter().partition(|user| user.record.as_ref().is_some_and(is_left));
+        let known: Vec<_> = known.into_iter().chain(others).collect();
+        let found = one_of(known)?.or_else(|| unknown_user.into_iter().next()).ok_or_else(unknown)?;
+        self.traced(workspace, &found.contact);
+        Ok(found)
     }
+
+    /// Whom it takes to shut out this subject, or to let it in again; at least one, who is known if any is. An address
+    /// that names a user is that user's, seen or not, and its lead's, if one has it besides: their proofs are different
+    /// ones. If it leads to more, one of them is to be named by its id.
+    pub(crate) async fn find_all(
+        &self,
+        workspace: &WorkspaceId,
+        subject: &ContactSubject,
+    ) -> Result<Vec<Found>, Refusal> {
+        let ContactSubject::Email(address) = subject else { return Ok(vec![self.find(workspace, subject).await?]) };
+        let Addressed { user, others } = self.addressed(workspace, address).await?;
+        let mut all: Vec<_> = user.into_iter().chain(one_of(others)?).collect();
+        all.sort_by_key(|found| found.record.is_none());
+        let first = all.first().ok_or_else(unknown)?;
+        self.traced(workspace, &first.contact);
+        Ok(all)
+    }
+
+    async fn addressed(&self, workspace: &WorkspaceId, address: &Claimed) -> Result<Addressed, Refusal> {
+        let all = self.people.by_email(workspace, address.value()).await?;
+        let mut others: Vec<_> =
+            all.into_iter().map(|(contact, record)| Found { contact, named: None, record: Some(record) }).collect();
+        let hashes = self.ports.workspaces.identity_policy(workspace).and_then(|policy| policy.hashes());
+        if hashes != Some(Identifier::Email) {
+            return Ok(Addressed { user: None, others });
+        }
+        let contact = self.contacts.user(workspace, address);
+        others.retain(|other| other.contact != contact);
+        // No index need know of it: who was never seen can be blocked, and a block outlives erasure.
+        let record = self.people.read(workspace, &contact).await?;
+        Ok(Addressed { user: Some(Found { contact, named: Some(Named::user(address)), record }), others })
+    }
+}
+
+fn one_of(mut all: Vec<Found>) -> Result<Option<Found>, Refusal> {
+    if all.len() > 1 {
+        let ids: Vec<_> = all.iter().map(|found| found.contact.as_str()).collect();
+        return Err(Refusal::invalid_field(
+            "email",
+            "leads to several contacts; name one of `contact_ids` by `contact_id`",
+        )
+        .with_metadata("contact_ids", ids.join(",")));
+    }
+    Ok(all.pop())
 }
 
 impl Found {

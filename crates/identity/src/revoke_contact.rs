@@ -9,7 +9,7 @@ use safeconduct_types::{ContactId, MarkKey, OperationId, Refusal, Subject, Times
 
 use crate::Identity;
 use crate::contacts::Edit;
-use crate::find::unknown;
+use crate::find::{Found, unknown};
 use crate::revoke_session::WITHIN;
 use crate::wire::contacts::ManageContact;
 
@@ -31,21 +31,18 @@ impl Identity {
     ) -> Result<(ContactId, Timestamp), Refusal> {
         let workspace = &asked.about.workspace;
         self.manages(caller, workspace)?;
-        let found = self.find(workspace, &asked.about.subject).await?;
-        let contact = found.contact;
-        if found.record.is_none() && found.named.is_none() {
+        let all = self.find_all(workspace, &asked.about.subject).await?;
+        if all.iter().all(|found| found.record.is_none() && found.named.is_none()) {
             return Err(unknown());
         }
-        // Both, if an address leads to a lead and names a user besides: their proofs are different ones.
-        if let Some((user, named)) = found.unseen {
-            self.close_contact(caller, asked, mode, &user, Some(named)).await?;
+        for found in &all {
+            self.close_contact(caller, asked, mode, found).await?;
         }
-        self.close_contact(caller, asked, mode, &contact, found.named).await?;
         tracing::info!(
             { field::WORKSPACE } = %workspace, { field::CALLER } = %caller.name(), blocked = mode == Mode::Block,
             reason = asked.reason, "a contact was revoked"
         );
-        Ok((contact, self.ports.clock.now().after(WITHIN)))
+        Ok((first(all)?, self.ports.clock.now().after(WITHIN)))
     }
 
     async fn close_contact(
@@ -53,8 +50,7 @@ impl Identity {
         caller: &Caller,
         asked: &ManageContact,
         mode: Mode,
-        contact: &ContactId,
-        named: Option<Named>,
+        Found { contact, named, .. }: &Found,
     ) -> Result<(), Refusal> {
         let workspace = &asked.about.workspace;
         let actor = caller.name().as_str();
@@ -84,10 +80,21 @@ impl Identity {
     pub(crate) async fn unblock_contact(&self, caller: &Caller, asked: &ManageContact) -> Result<ContactId, Refusal> {
         let workspace = &asked.about.workspace;
         self.manages(caller, workspace)?;
-        let found = self.find(workspace, &asked.about.subject).await?;
-        if found.record.is_none() {
-            return Err(unknown());
+        let mut all = self.find_all(workspace, &asked.about.subject).await?;
+        all.retain(|found| found.record.is_some());
+        for found in &all {
+            self.open_contact(asked, &found.contact).await?;
         }
+        let contact = first(all)?;
+        tracing::info!(
+            { field::WORKSPACE } = %workspace, { field::CALLER } = %caller.name(), reason = asked.reason,
+            "a contact was unblocked"
+        );
+        Ok(contact)
+    }
+
+    async fn open_contact(&self, asked: &ManageContact, contact: &ContactId) -> Result<(), Refusal> {
+        let workspace = &asked.about.workspace;
         let now = self.ports.clock.now();
         let open = |before: Option<ContactRecord>| {
             let Some(mut record) = before else { return Ok(Edit::Keep(())) };
@@ -96,17 +103,16 @@ impl Identity {
             let ends = Ends::from(record.ends(self.settings.session_lifetime));
             Ok(Edit::Put(record, ends, ()))
         };
-        self.people.update(workspace, &found.contact, open).await?;
+        self.people.update(workspace, contact, open).await?;
         let clear = ClearMark {
-            key: MarkKey::new(workspace.clone(), Subject::ContactBlocked(found.contact.clone())),
+            key: MarkKey::new(workspace.clone(), Subject::ContactBlocked(contact.clone())),
             reason: asked.reason.clone(),
             operation: OperationId::generate(&*self.ports.random),
         };
-        self.ports.marking.clear_mark(clear, self.patience()).await?;
-        tracing::info!(
-            { field::WORKSPACE } = %workspace, { field::CALLER } = %caller.name(), reason = asked.reason,
-            "a contact was unblocked"
-        );
-        Ok(found.contact)
+        self.ports.marking.clear_mark(clear, self.patience()).await.map(drop)
     }
+}
+
+fn first(all: Vec<Found>) -> Result<ContactId, Refusal> {
+    all.into_iter().next().map(|found| found.contact).ok_or_else(unknown)
 }

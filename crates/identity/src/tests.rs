@@ -1,7 +1,10 @@
 //! The service in process: its RPCs, an embedded store, a clock and chance that the test holds.
 
+mod addresses;
+mod fetched;
 mod people;
 mod proofs;
+mod revocations;
 mod sessions;
 
 use std::collections::HashMap;

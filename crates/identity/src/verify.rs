@@ -110,8 +110,8 @@ impl Identity {
         Ok(held)
     }
 
-    /// Whom the token proves. One that counts once is used up here, after everything that
-    /// the token itself could be refused for; who is refused for the session or a block needs a new token.
+    /// Whom the token proves. One that counts once is used up here, after everything that the token itself could be refused
+    /// for; who is refused for the session or a block needs a new token.
     async fn prove_token(
         &self,
         workspace: &WorkspaceId,

@@ -149,8 +149,7 @@ impl Marks {
             now: snapshot.now,
             revision: known.0,
             entries: vec![],
-            added: BTreeMap::new(),
-            taken: BTreeMap::new(),
+            balance: BTreeMap::new(),
             buckets: BTreeMap::new(),
         };
         for (place, (_, record)) in places.iter().zip(records.by_ref()) {
@@ -207,9 +206,8 @@ struct Draft<'a> {
     now: Timestamp,
     revision: u64,
     entries: Vec<Entry>,
-    /// How many marks they add, of each class, and how many they take away.
-    added: BTreeMap<Class, usize>,
-    taken: BTreeMap<Class, usize>,
+    /// By how many marks they change each class.
+    balance: BTreeMap<Class, isize>,
     buckets: BTreeMap<u16, Bucket>,
 }
 
@@ -228,14 +226,13 @@ impl Draft<'_> {
             let mark = Mark { revision, ..resolve(asked, before, self.now) };
             let class = Class::of(&mark);
             let most = self.marks.0.budgets.of(class);
-            let of = |counts: &BTreeMap<Class, usize>| counts.get(&class).copied().unwrap_or_default();
+            let balance = self.balance.entry(class).or_default();
             // All are known here, also those that have expired and lie in the store still.
             let known = || self.marks.read(|board| board.count(class, self.now));
-            if leaves != Some(class) && known().saturating_add(of(&self.added)).saturating_sub(of(&self.taken)) >= most
-            {
+            if leaves != Some(class) && known().saturating_add_signed(*balance) >= most {
                 return Changed::Full(most);
             }
-            *self.added.entry(class).or_default() += 1;
+            *balance += 1;
             Change::Set(Arc::new(mark))
         } else {
             if leaves.is_none() {
@@ -244,7 +241,7 @@ impl Draft<'_> {
             Change::Cleared(Arc::new(wish.key.clone()))
         };
         if let Some(class) = leaves {
-            *self.taken.entry(class).or_default() += 1;
+            *self.balance.entry(class).or_default() -= 1;
         }
         if let Some(place) = place {
             bucket.marks.swap_remove(place);
