@@ -20,6 +20,11 @@ struct Echo;
 
 /// Serves until its parent ends it.
 pub(crate) async fn serve() {
+    listen(IdentityServiceServer::new(Echo)).await;
+}
+
+/// Serves this on a free port, which it prints.
+pub(crate) async fn listen<S: IdentityService>(service: IdentityServiceServer<S>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     println!("{}", listener.local_addr().expect("an address"));
     std::io::stdout().flush().expect("somebody reads");
@@ -28,18 +33,36 @@ pub(crate) async fn serve() {
         .map(|accepted| accepted.inspect(|connection| connection.set_nodelay(true).expect("an option of TCP")));
     tonic::transport::Server::builder()
         .max_concurrent_streams(1024)
-        .add_service(IdentityServiceServer::new(Echo))
+        .add_service(service)
         .serve_with_incoming(connections)
         .await
-        .expect("the echo serves");
+        .expect("the service serves");
 }
 
+/// The calls of the contract that are not measured.
 macro_rules! not_here {
+    () => {
+        not_here! {
+            start_session(StartSessionRequest) -> StartSessionResponse,
+            renew_assertion(RenewAssertionRequest) -> RenewAssertionResponse,
+            update_attributes(UpdateAttributesRequest) -> UpdateAttributesResponse,
+            set_attributes(SetAttributesRequest) -> SetAttributesResponse,
+            get_contact(GetContactRequest) -> GetContactResponse,
+            delete_contact(DeleteContactRequest) -> DeleteContactResponse,
+            export_contact(ExportContactRequest) -> ExportContactResponse,
+            revoke_session(RevokeSessionRequest) -> RevokeSessionResponse,
+            revoke_contact(RevokeContactRequest) -> RevokeContactResponse,
+            unblock_contact(UnblockContactRequest) -> UnblockContactResponse,
+            get_jwks(GetJwksRequest) -> GetJwksResponse,
+            issue_assertion(IssueAssertionRequest) -> IssueAssertionResponse,
+            list_proof_keys(ListProofKeysRequest) -> ListProofKeysResponse,
+        }
+    };
     ($($call:ident($request:ident) -> $response:ident),* $(,)?) => {$(
         fn $call<'life, 'future>(
             &'life self,
-            _: Request<pb::$request>,
-        ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<pb::$response>, Status>> + Send + 'future>>
+            _: tonic::Request<pb::$request>,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Result<tonic::Response<pb::$response>, Status>> + Send + 'future>>
         where
             'life: 'future,
             Self: 'future,
@@ -48,6 +71,7 @@ macro_rules! not_here {
         }
     )*};
 }
+pub(crate) use not_here;
 
 #[tonic::async_trait]
 impl IdentityService for Echo {
@@ -61,19 +85,5 @@ impl IdentityService for Echo {
         Ok(Response::new(pb::VerifyIdentityResponse { assertion, contact: Some(contact), ..Default::default() }))
     }
 
-    not_here! {
-        start_session(StartSessionRequest) -> StartSessionResponse,
-        renew_assertion(RenewAssertionRequest) -> RenewAssertionResponse,
-        update_attributes(UpdateAttributesRequest) -> UpdateAttributesResponse,
-        set_attributes(SetAttributesRequest) -> SetAttributesResponse,
-        get_contact(GetContactRequest) -> GetContactResponse,
-        delete_contact(DeleteContactRequest) -> DeleteContactResponse,
-        export_contact(ExportContactRequest) -> ExportContactResponse,
-        revoke_session(RevokeSessionRequest) -> RevokeSessionResponse,
-        revoke_contact(RevokeContactRequest) -> RevokeContactResponse,
-        unblock_contact(UnblockContactRequest) -> UnblockContactResponse,
-        get_jwks(GetJwksRequest) -> GetJwksResponse,
-        issue_assertion(IssueAssertionRequest) -> IssueAssertionResponse,
-        list_proof_keys(ListProofKeysRequest) -> ListProofKeysResponse,
-    }
+    not_here!();
 }

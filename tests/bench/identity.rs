@@ -1,4 +1,5 @@
-//! What verifying an identity costs, beside an echo of the same messages and beside the bare cryptography.
+//! What verifying an identity costs, beside an echo of the same messages, beside the bare cryptography, and beside a
+//! service written by hand that does a verification and nothing else.
 //!
 //! Bare cryptography is what a verification cannot do without, done in a loop by this program: the caller's token is
 //! hashed, the proof is checked, the contact and its record are named by keyed hashes, the record is opened, chance is
@@ -16,7 +17,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
-    UnparsedPublicKey,
+    ParsedPublicKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,14 +27,14 @@ use safeconduct_testkit::{Layout, Options, Store, Suite, user_hash};
 use tonic::transport::Channel;
 
 use crate::cost::{cpu_nanos_of_thread, cpu_seconds, median};
-use crate::echo;
+use crate::{by_hand, echo};
 
 const ROUND: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 const CONCURRENCY: usize = 32;
 const CONNECTIONS: usize = 4;
 /// Different users, each known after the first round.
-const USERS: usize = 500;
+pub(crate) const USERS: usize = 500;
 /// Times that the bare operations are done for their cost.
 const BARE: u32 = 5_000;
 /// Bytes that are signed, sealed and opened: about those of the sample's assertion, its attributes and a record.
@@ -43,12 +44,22 @@ const SEALED: usize = 200;
 const WORKSPACE: &str = "demo-shop";
 const SECRET: &str = "a secret of the bench, for tokens only";
 
-/// A way to prove, with the proofs of [`USERS`] users and what it costs to check one.
+/// A way to prove, with the proofs of [`USERS`] users.
 struct Row {
     name: &'static str,
     requests: Vec<pb::VerifyIdentityRequest>,
-    /// Milliseconds for 1,000 of the bare operations.
+    /// Checks one, and nothing else.
+    check: Box<dyn Fn() + Sync>,
+}
+
+/// What one round measured: calls per second, CPU milliseconds for 1,000 of them, and for 1,000 of the bare operations.
+/// The machine is faster or slower from minute to minute, so each is measured beside the others.
+#[derive(Clone, Copy)]
+struct Round {
+    rate: f64,
+    total: f64,
     bare: f64,
+    echo: f64,
 }
 
 /// What is called.
@@ -59,22 +70,23 @@ enum Call {
     Keys,
 }
 
-struct EchoProcess(Child, String);
+/// A service beside ours, and its address.
+struct Beside(Child, String);
 
-impl Drop for EchoProcess {
+impl Drop for Beside {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn start_echo() -> EchoProcess {
+fn start(word: &str) -> Beside {
     let program = std::env::current_exe().expect("this program");
-    let mut child = Command::new(program).arg(echo::WORD).stdout(Stdio::piped()).spawn().expect("the echo starts");
+    let mut child = Command::new(program).arg(word).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut address = String::new();
     let out = child.stdout.take().expect("its output");
     BufReader::new(out).read_line(&mut address).expect("its address");
-    EchoProcess(child, address.trim().to_owned())
+    Beside(child, address.trim().to_owned())
 }
 
 /// Prints the rows, each beside the echo of the same round.
@@ -82,49 +94,61 @@ pub(crate) async fn measure() {
     let keys = Keys::new();
     let suite = Suite::start(keys.options()).await.expect("the suite starts");
     suite.site().secret(WORKSPACE, "bench-tokens", SECRET).expect("a secret is written");
-    let echo = start_echo();
+    let (echo, by_hand) = (start(echo::WORD), start(by_hand::WORD));
     let identity = suite.address("identity").expect("identity listens");
     let process = suite.process_id(suite.executor()).expect("it runs");
     let rows = keys.rows();
+    let hashes = rows.first().expect("the first row");
+    let nothing = || 0.0;
+    let ours = (identity.as_str(), process);
+    let hand = (by_hand.1.as_str(), by_hand.0.id());
 
-    let mut ours = vec![Vec::new(); rows.len()];
-    let (mut floor, mut idle) = (Vec::new(), Vec::new());
+    let mut measured = vec![Vec::new(); rows.len()];
+    let (mut by_hand, mut idle) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        for (row, cost) in rows.iter().zip(&mut ours) {
-            let measured = load(&identity, process, row, Call::Verify).await;
-            let beside = load(&echo.1, echo.0.id(), row, Call::Verify).await;
-            // The first round makes the contacts and warms up.
-            if round > 0 {
-                cost.push(measured);
-                floor.push(beside);
-            }
+        for (row, rounds) in rows.iter().zip(&mut measured) {
+            rounds.push(one(ours, &echo, row, Call::Verify, &|| keys.issue() + bare(&row.check)).await);
         }
-        if let Some(row) = rows.first() {
-            idle.push(load(&identity, process, row, Call::Keys).await);
+        by_hand.push(one(hand, &echo, hashes, Call::Verify, &|| keys.issue() + bare(&hashes.check)).await);
+        idle.push(one(ours, &echo, hashes, Call::Keys, &nothing).await);
+        if round == 0 {
+            // It has made the contacts and warmed up.
+            measured.iter_mut().chain([&mut by_hand, &mut idle]).for_each(Vec::clear);
         }
     }
     println!("\nCPU of the server, ms for 1,000 calls; `/ echo`: the rest in relation to all of the echo\n");
     println!(
-        "{:<10} {:>9} {:>9} {:>12} {:>9} {:>9} {:>8}",
+        "{:<20} {:>9} {:>9} {:>12} {:>9} {:>9} {:>8}",
         "proof", "calls/s", "total", "bare crypto", "rest", "echo", "/ echo"
     );
-    let (echo_rate, echo_cost) = middle(floor);
-    let line = |name: &str, (rate, total): (f64, f64), bare: f64| {
-        let rest = total - bare;
-        let ratio = rest / echo_cost;
-        println!("{name:<10} {rate:>9.0} {total:>9.1} {bare:>12.1} {rest:>9.1} {echo_cost:>9.1} {ratio:>8.2}");
-    };
-    for (row, cost) in rows.iter().zip(ours) {
-        line(row.name, middle(cost), row.bare);
+    for (row, rounds) in rows.iter().zip(measured) {
+        line(row.name, &rounds);
     }
-    line("GetJwks", middle(idle), 0.0);
-    line("echo", (echo_rate, echo_cost), 0.0);
+    line("user hash, by hand", &by_hand);
+    line("GetJwks", &idle);
 }
 
-/// The middle of the rates and of the costs.
-fn middle(measured: Vec<(f64, f64)>) -> (f64, f64) {
-    let (rate, cost) = measured.into_iter().unzip();
-    (median(rate), median(cost))
+/// One round of a row, with the echo and the bare operations beside it.
+async fn one(service: (&str, u32), echo: &Beside, row: &Row, call: Call, bare: &dyn Fn() -> f64) -> Round {
+    let before = bare();
+    let (rate, total) = load(service.0, service.1, row, call).await;
+    let after = bare();
+    let (_, echo) = load(&echo.1, echo.0.id(), row, Call::Verify).await;
+    Round { rate, total, bare: f64::midpoint(before, after), echo }
+}
+
+/// Prints the medians of the rounds; the ratio is the median of the rounds' ratios.
+fn line(name: &str, rounds: &[Round]) {
+    let middle = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
+    println!(
+        "{name:<20} {:>9.0} {:>9.1} {:>12.1} {:>9.1} {:>9.1} {:>8.2}",
+        middle(|round| round.rate),
+        middle(|round| round.total),
+        middle(|round| round.bare),
+        middle(|round| round.total - round.bare),
+        middle(|round| round.echo),
+        middle(|round| (round.total - round.bare) / round.echo),
+    );
 }
 
 /// Calls per second and CPU milliseconds per 1,000 of them.
@@ -242,36 +266,33 @@ impl Keys {
         let random = SystemRandom::new();
         let users: Vec<String> = (0..USERS).map(|number| format!("bench_{number}")).collect();
         let hashes = users.iter().map(|user| by_hash(user)).collect();
-        let bare_hash = bare(|| hmac::sign(&self.hs256, b"bench_1"));
         let hs256 = |text: &str| part(hmac::sign(&self.hs256, text.as_bytes()));
         let es256 = |text: &str| part(self.es256.sign(&random, text.as_bytes()).expect("a signature"));
         let eddsa = |text: &str| part(self.ed25519.sign(text.as_bytes()));
-        let text = [7; 200];
-        let tag = hmac::sign(&self.hs256, &text);
-        let bare_hs256 = bare(|| hmac::verify(&self.hs256, &text, tag.as_ref()).expect("it verifies"));
-        let signature = self.es256.sign(&random, &text).expect("a signature");
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.es256.public_key().as_ref().to_vec());
-        let bare_curve = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
-        let signature = self.ed25519.sign(&text);
-        let public = UnparsedPublicKey::new(&ED25519, self.ed25519.public_key().as_ref().to_vec());
-        let bare_eddsa = bare(|| public.verify(&text, signature.as_ref()).expect("it verifies"));
-        let issue = self.issue();
         let tokens = |header: &str, sign: &dyn Fn(&str) -> String| {
             users.iter().map(|user| by_token(user, header, sign)).collect::<Vec<_>>()
         };
+        let text = [7; 200];
+        let (key, tag) = (self.hs256.clone(), hmac::sign(&self.hs256, &text));
+        let check_shared = move || hmac::verify(&key, &text, tag.as_ref()).expect("it verifies");
+        let key = self.hs256.clone();
+        let check_hash = move || {
+            std::hint::black_box(hmac::sign(&key, b"bench_1"));
+        };
+        // Keys that are ready: ours prepares them when it takes a workspace.
+        let signed = self.es256.sign(&random, &text).expect("a signature");
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.es256.public_key().as_ref()).expect("a key");
+        let check_curve = move || key.verify_sig(&text, signed.as_ref()).expect("it verifies");
+        let signed = self.ed25519.sign(&text);
+        let key = ParsedPublicKey::new(&ED25519, self.ed25519.public_key().as_ref()).expect("a key");
+        let check_edwards = move || key.verify_sig(&text, signed.as_ref()).expect("it verifies");
+        let es256 = tokens(r#"{"alg":"ES256","kid":"es256"}"#, &es256);
+        let eddsa = tokens(r#"{"alg":"EdDSA","kid":"eddsa"}"#, &eddsa);
         vec![
-            Row { name: "user hash", requests: hashes, bare: bare_hash + issue },
-            Row { name: "HS256", requests: tokens(r#"{"alg":"HS256"}"#, &hs256), bare: bare_hs256 + issue },
-            Row {
-                name: "ES256",
-                requests: tokens(r#"{"alg":"ES256","kid":"es256"}"#, &es256),
-                bare: bare_curve + issue,
-            },
-            Row {
-                name: "EdDSA",
-                requests: tokens(r#"{"alg":"EdDSA","kid":"eddsa"}"#, &eddsa),
-                bare: bare_eddsa + issue,
-            },
+            Row { name: "user hash", requests: hashes, check: Box::new(check_hash) },
+            Row { name: "HS256", requests: tokens(r#"{"alg":"HS256"}"#, &hs256), check: Box::new(check_shared) },
+            Row { name: "ES256", requests: es256, check: Box::new(check_curve) },
+            Row { name: "EdDSA", requests: eddsa, check: Box::new(check_edwards) },
         ]
     }
 }

@@ -11,6 +11,7 @@
     reason = "a measuring program: it speaks on standard output, ends when something fails, and lives for minutes"
 )]
 
+mod by_hand;
 mod cost;
 mod echo;
 mod identity;
@@ -82,6 +83,9 @@ async fn main() {
     let says = |word: &str| words.iter().any(|one| one == word);
     if says(echo::WORD) {
         return echo::serve().await;
+    }
+    if says(by_hand::WORD) {
+        return by_hand::serve().await;
     }
     if !says("identity") {
         measure_calls().await;

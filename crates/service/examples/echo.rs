@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use echo::{Echo, Porter, call, descriptors};
+use safeconduct_service::layers::Routes;
 use safeconduct_service::process::{CallLimits, Process};
 use safeconduct_service::server::{DrainOptions, ListenerSpec, RuntimeKind, Server, ServerOptions};
 use safeconduct_types::{Clock, SystemClock};
 use tonic::metadata::MetadataValue;
-use tonic::service::Routes;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -34,6 +34,6 @@ pub use redis_sentinel::RedisSentinel;
 pub use refused::{Refused, error_info, has_error_info};
 pub use safeconduct_telemetry::collector::{CollectedSpan, Collector};
 pub use shop::{Effects, Refund, Shop};
-pub use site::{Site, token};
+pub use site::{MESSENGER_SECRET, Site, token};
 pub use suite::{Layout, Options, Servers, Store, Suite};
 pub use wait::until;

@@ -9,11 +9,11 @@ use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code
 use safeconduct_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use safeconduct_proto::envoy::r#type::v3::RateLimitUnit;
 use safeconduct_service::config::{EnvoyConfig, GatewayHeaders};
+use safeconduct_service::layers::Routes;
 use safeconduct_service::status::refusal_in;
 use safeconduct_types::Reason;
 use tempfile::TempDir;
 use tonic::Request;
-use tonic::service::Routes;
 
 use super::Gateway;
 use crate::tests::faulty::Fault;

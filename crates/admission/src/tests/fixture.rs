@@ -11,7 +11,7 @@ use safeconduct_proto::FILE_DESCRIPTOR_SET;
 use safeconduct_service::caller::Authenticator;
 use safeconduct_service::channel::SisterChannel;
 use safeconduct_service::config::{Config, LoadOptions};
-use safeconduct_service::layers::{Layered, layered};
+use safeconduct_service::layers::{Layered, Routes, layered};
 use safeconduct_service::process::{CallLimits, Process};
 use safeconduct_store::{EmbeddedStore, Records, StoreKeyer};
 use safeconduct_types::{
@@ -19,7 +19,6 @@ use safeconduct_types::{
     Timestamp, WorkspaceId,
 };
 use tempfile::TempDir;
-use tonic::service::Routes;
 
 use super::faulty::Faulty;
 use crate::Admission;

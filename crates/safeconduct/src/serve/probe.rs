@@ -68,11 +68,10 @@ mod tests {
     use safeconduct_proto::FILE_DESCRIPTOR_SET;
     use safeconduct_service::caller::Authenticator;
     use safeconduct_service::config::{Config, LoadOptions};
-    use safeconduct_service::layers::{Authenticate, CallerExtension, layered};
+    use safeconduct_service::layers::{Authenticate, CallerExtension, Routes, layered};
     use safeconduct_service::process::{CallLimits, Process};
     use safeconduct_store::{EmbeddedStore, StoreKeyer};
     use safeconduct_types::{Refusal, Secret, SystemClock, SystemRandom};
-    use tonic::service::Routes;
 
     use super::*;
 

@@ -20,7 +20,7 @@ use safeconduct_service::channel::{SisterChannel, unobserved, with_deadline};
 use safeconduct_service::config::{Config, ListenerConfig};
 use safeconduct_service::jwks_cache::JwksCache;
 use safeconduct_service::keyring::{JWKS_MAX_AGE, Live, LiveKeyring, Purpose};
-use safeconduct_service::layers::layered;
+use safeconduct_service::layers::{Routes, layered};
 use safeconduct_service::process::Process;
 use safeconduct_service::secrets::Secrets;
 use safeconduct_service::server::{Document, ListenerSpec, RoutesFactory};
@@ -29,7 +29,6 @@ use safeconduct_store::{Records, Store, StoreKeyer};
 use safeconduct_telemetry::ContactHasher;
 use safeconduct_types::{Clock, Deadline, Random, SystemRandom};
 use tonic::server::NamedService;
-use tonic::service::Routes;
 
 use crate::cli::Which;
 use crate::exit::Failure;

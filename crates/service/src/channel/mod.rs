@@ -95,7 +95,7 @@ impl SisterChannel {
         match &mut self.way {
             Way::InProcess { service, from } => {
                 request.extensions_mut().insert(*from);
-                service.call(request)
+                service.serve(request)
             }
             Way::Tcp { channel, token } => {
                 if let Some(token) = token {

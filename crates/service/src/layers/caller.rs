@@ -1,19 +1,16 @@
-//! Innermost: behind it, every handler knows who calls. Health is open, because a probe has no credentials; reflection
+//! Servemost: behind it, every handler knows who calls. Health is open, because a probe has no credentials; reflection
 //! is open on loopback only.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Extensions, Request, Response};
+use http::{Extensions, Request};
 use safeconduct_types::{Reason, Refusal};
 use tonic::body::Body;
-use tower::Service;
 use tracing::Span;
 
-use super::{Answer, Inner, form, is_health, refuse};
+use super::{Answer, Serve, form, is_health, refuse};
 
 /// Says who calls. Asked once for every call, so it must be quick.
 pub trait Authenticate: Send + Sync + 'static {
@@ -73,7 +70,6 @@ impl InProcess {
 #[derive(Clone, Debug)]
 pub struct PeerCertificate(pub(crate) Arc<[u8]>);
 
-#[derive(Clone)]
 pub(super) struct Authenticated<S> {
     inner: S,
     authenticator: Arc<dyn Authenticate>,
@@ -104,16 +100,8 @@ impl<S> Authenticated<S> {
     }
 }
 
-impl<S: Inner> Service<Request<Body>> for Authenticated<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Answer {
+impl<S: Serve> Serve for Authenticated<S> {
+    fn serve(&self, mut request: Request<Body>) -> Answer {
         let open = self.is_open(&request);
         if !open {
             match self.caller(&request) {
@@ -126,7 +114,7 @@ impl<S: Inner> Service<Request<Body>> for Authenticated<S> {
         }
         // The credential has done its work; what no handler gets, no handler can leak.
         request.headers_mut().remove(AUTHORIZATION);
-        let answered = self.inner.call(request);
+        let answered = self.inner.serve(request);
         // Health and reflection are tonic's own, in their own form.
         Box::pin(async move { answered.await.map(|response| if open { response } else { form::ours(response) }) })
     }

@@ -1,26 +1,23 @@
 //! Inside panic, outside everything that can wait, so that no wait is longer than the caller's.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request};
 use safeconduct_types::{Clock, Deadline, Reason, Refusal};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
 
-use super::{Answer, InProcess, Inner, Method, Watch, Watched, refuse};
+use super::{Answer, InProcess, Method, Serve, Watch, Watched, refuse};
 use crate::process::{CallLimits, Process};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-#[derive(Clone)]
 pub(super) struct Limit<S> {
     inner: S,
     limits: CallLimits,
@@ -34,16 +31,8 @@ impl<S> Limit<S> {
     }
 }
 
-impl<S: Inner> Service<Request<Body>> for Limit<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Answer {
+impl<S: Serve> Serve for Limit<S> {
+    fn serve(&self, mut request: Request<Body>) -> Answer {
         let timeout = match parse_timeout(request.headers()) {
             Ok(timeout) => timeout,
             Err(refusal) => return Box::pin(std::future::ready(Ok(refuse(&refusal)))),
@@ -65,7 +54,7 @@ impl<S: Inner> Service<Request<Body>> for Limit<S> {
         // In process there is no elsewhere, and the sister still needs it for the calls that have begun.
         let is_ours = request.extensions().get::<InProcess>().is_some();
         let draining = (streams && !is_ours).then(|| self.draining.clone());
-        let answer = self.inner.call(request);
+        let answer = self.inner.serve(request);
         Box::pin(async move {
             let mut remaining = Remaining::new(timeout, draining);
             tokio::select! {
@@ -79,28 +68,47 @@ impl<S: Inner> Service<Request<Body>> for Limit<S> {
 
 /// The time that is left of a call, and for streams the end of the process.
 pub(crate) struct Remaining {
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Remaining {
     pub(crate) fn new(timeout: Option<Duration>, draining: Option<CancellationToken>) -> Self {
-        Self {
-            sleep: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))),
-            draining: draining.map(|token| Box::pin(token.cancelled_owned())),
-        }
+        Self { timer: timeout.map(Timer::new), draining: draining.map(|token| Box::pin(token.cancelled_owned())) }
     }
 }
 
 impl Watch for Remaining {
     fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        if self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+        if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
             return Poll::Ready(exceeded());
         }
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Status::unavailable("the process is stopping; open the stream again elsewhere"));
         }
         Poll::Pending
+    }
+}
+
+/// Most calls never wait: a timer is made when one does, and counts from when the call began.
+struct Timer {
+    began: Instant,
+    timeout: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    fn new(timeout: Duration) -> Self {
+        Self { began: Instant::now(), timeout, sleep: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| {
+            let end = self.began.checked_add(self.timeout);
+            // What is too far away to be said is further than anybody waits.
+            Box::pin(end.map_or_else(|| tokio::time::sleep(self.timeout), tokio::time::sleep_until))
+        });
+        sleep.as_mut().poll(cx)
     }
 }
 

@@ -7,6 +7,7 @@ mod deadline;
 mod form;
 mod metrics;
 mod panic;
+mod routes;
 mod shed;
 mod trace;
 
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use http::{Request, Response};
 use safeconduct_types::Refusal;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower::Service;
 
 pub(crate) use body::{Watch, Watched};
@@ -26,36 +26,30 @@ pub use caller::{Authenticate, CallerExtension, InProcess, PeerCertificate};
 pub(crate) use deadline::{Remaining, exceeded, timeout_value};
 pub use metrics::{Method, Metrics};
 pub use panic::hide_panic_payloads;
+pub use routes::{Generated, Routes};
 pub(crate) use shed::Gate;
 pub(crate) use trace::record_status;
 
 use crate::process::Process;
 
-/// What a layer wraps: the next layer, or the routes.
-pub(crate) trait Inner:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<S> Inner for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+/// What a layer wraps: the next layer, or the routes. Always ready: what limits calls is the shed layer.
+trait Serve: Send + Sync + 'static {
+    fn serve(&self, request: Request<Body>) -> Answer;
 }
 
 /// An answer on its way.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// Routes behind all layers: what a listener serves, and what a sister in the same process calls.
+/// Routes behind all layers: what a listener serves, and what a sister in the same process calls. Clones share them.
 #[derive(Clone)]
-pub struct Layered(trace::Trace<panic::Panic<deadline::Limit<shed::Shed<caller::Authenticated<Routes>>>>>);
+pub struct Layered(Arc<trace::Trace<panic::Panic<deadline::Limit<shed::Shed<caller::Authenticated<Routes>>>>>>);
+
+impl Layered {
+    /// Takes a call.
+    pub(crate) fn serve(&self, request: Request<Body>) -> Answer {
+        self.0.serve(request)
+    }
+}
 
 impl std::fmt::Debug for Layered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,11 +65,11 @@ pub fn layered(
     open_reflection: bool,
     routes: Routes,
 ) -> Layered {
-    let caller = caller::Authenticated::new(routes.prepare(), authenticator, open_reflection);
+    let caller = caller::Authenticated::new(routes, authenticator, open_reflection);
     let shed = shed::Shed::new(caller, Arc::clone(&process.gate), Arc::clone(&process.metrics));
     let deadline = deadline::Limit::new(shed, process);
     let panic = panic::Panic::new(deadline, Arc::clone(&process.metrics));
-    Layered(trace::Trace::new(panic, Arc::clone(&process.metrics), Arc::clone(&process.clock)))
+    Layered(Arc::new(trace::Trace::new(panic, Arc::clone(&process.metrics), Arc::clone(&process.clock))))
 }
 
 impl Service<Request<Body>> for Layered {
@@ -83,12 +77,12 @@ impl Service<Request<Body>> for Layered {
     type Error = Infallible;
     type Future = Answer;
 
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        self.0.call(request)
+        self.serve(request)
     }
 }
 

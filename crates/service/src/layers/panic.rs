@@ -2,22 +2,18 @@
 //! not the connection with all its other calls.
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::Request;
 use safeconduct_telemetry::propagate;
 use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
 
-use super::{Answer, Inner, Metrics, Watch, Watched};
+use super::{Answer, Metrics, Serve, Watch, Watched};
 
-#[derive(Clone)]
 pub(super) struct Panic<S> {
     inner: S,
     metrics: Arc<Metrics>,
@@ -29,19 +25,11 @@ impl<S> Panic<S> {
     }
 }
 
-impl<S: Inner> Service<Request<Body>> for Panic<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answer {
+impl<S: Serve> Serve for Panic<S> {
+    fn serve(&self, request: Request<Body>) -> Answer {
         let watch = Unwinding(Arc::clone(&self.metrics));
-        // A service is made anew for each call (it is cloned), so nothing half-changed is seen afterwards.
-        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
+        // What calls share is behind locks that outlive a panic, or atomic: nothing half-changed is seen afterwards.
+        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.serve(request))) {
             Ok(answer) => answer,
             Err(payload) => {
                 let response = watch.status(payload).into_http();

@@ -1,18 +1,15 @@
 //! Inside the deadline, so that what is admitted is bounded in time too; outside the caller, because checking a
 //! signature is work that a flood must not be able to order.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use safeconduct_types::{Reason, Refusal};
 use tonic::body::Body;
-use tower::Service;
 
-use super::{Answer, InProcess, Inner, Metrics, Watch, Watched, is_health, refuse};
+use super::{Answer, InProcess, Metrics, Serve, Watch, Watched, is_health, refuse};
 
 /// How long whoever was turned away should wait at least.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -49,7 +46,6 @@ impl Drop for Permit {
 
 impl Watch for Permit {}
 
-#[derive(Clone)]
 pub(super) struct Shed<S> {
     inner: S,
     gate: Arc<Gate>,
@@ -62,19 +58,11 @@ impl<S> Shed<S> {
     }
 }
 
-impl<S: Inner> Service<Request<Body>> for Shed<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answer {
+impl<S: Serve> Serve for Shed<S> {
+    fn serve(&self, request: Request<Body>) -> Answer {
         // A call from within belongs to one that was let in; refusing it would waste what that one has done.
         if is_health(&request) || request.extensions().get::<InProcess>().is_some() {
-            return Box::pin(self.inner.call(request));
+            return Box::pin(self.inner.serve(request));
         }
         let Some(permit) = self.gate.enter() else {
             self.metrics.shed.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +70,7 @@ impl<S: Inner> Service<Request<Body>> for Shed<S> {
             let response = refuse(&refusal.with_retry_after(RETRY_AFTER));
             return Box::pin(std::future::ready(Ok(response)));
         };
-        let answer = self.inner.call(request);
+        let answer = self.inner.serve(request);
         Box::pin(async move { answer.await.map(|response| Watched::response(response, permit)) })
     }
 }

@@ -1,24 +1,20 @@
 //! Outermost, so that every other layer's answer is on the trace and counted too.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use safeconduct_telemetry::propagate;
 use safeconduct_types::Clock;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::Service;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-use super::{Answer, Inner, Method, Metrics, Watch, Watched};
+use super::{Answer, Method, Metrics, Serve, Watch, Watched};
 
-#[derive(Clone)]
 pub(super) struct Trace<S> {
     inner: S,
     metrics: Arc<Metrics>,
@@ -31,16 +27,8 @@ impl<S> Trace<S> {
     }
 }
 
-impl<S: Inner> Service<Request<Body>> for Trace<S> {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Answer {
+impl<S: Serve> Serve for Trace<S> {
+    fn serve(&self, mut request: Request<Body>) -> Answer {
         let known = request.extensions().get::<Arc<Method>>().cloned();
         let method = known.unwrap_or_else(|| self.metrics.method(request.uri().path()));
         let span = info_span!(
@@ -59,7 +47,7 @@ impl<S: Inner> Service<Request<Body>> for Trace<S> {
         propagate::extract(request.headers(), &span);
         let call = Call::begin(&span, &method, &self.metrics, &self.clock);
         request.extensions_mut().insert(method);
-        let answer = span.in_scope(|| self.inner.call(request)).instrument(span);
+        let answer = span.in_scope(|| self.inner.serve(request)).instrument(span);
         Box::pin(async move {
             let mut call = call;
             let response = answer.await?;

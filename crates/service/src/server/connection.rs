@@ -110,7 +110,7 @@ struct Peer {
     certificate: Option<PeerCertificate>,
 }
 
-/// Hands each request to a copy of the service, with what is known about the peer.
+/// Hands each request to the service, with what is known about the peer.
 struct PerCall {
     service: Layered,
     metrics: Arc<Metrics>,
@@ -131,8 +131,7 @@ impl hyper::service::Service<Request<Incoming>> for PerCall {
         if let Some(certificate) = &self.peer.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        // The routes are always ready: what limits calls is the shed layer.
-        self.lending.run(self.service.clone(), request, method)
+        self.lending.run(&self.service, request, method)
     }
 }
 

@@ -19,7 +19,6 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
 
 use crate::layers::{Answer, Layered, Method};
 
@@ -51,9 +50,9 @@ pub(super) struct Lending {
 
 impl Lending {
     /// Runs a call here or, if it is a costly one and somebody else has fewer of those, there.
-    pub(super) fn run(&self, mut service: Layered, request: Request<Body>, method: Arc<Method>) -> Running {
+    pub(super) fn run(&self, service: &Layered, request: Request<Body>, method: Arc<Method>) -> Running {
         let Some(own) = self.workers.get(self.own).filter(|_| method.cost() >= COSTLY) else {
-            return self.running(service.call(request), method, None);
+            return self.running(service.serve(request), method, None);
         };
         let load = |worker: &Lender| worker.calls.load(Ordering::Relaxed);
         // Where the connections keep all workers busy, differences come and go by themselves.
@@ -61,11 +60,12 @@ impl Lending {
         let least = self.workers.iter().min_by_key(|worker| load(worker)).filter(uneven);
         let place = least.unwrap_or(own);
         let taken = Taken::new(&place.calls);
-        let Some(other) = least else { return self.running(service.call(request), method, Some(taken)) };
+        let Some(other) = least else { return self.running(service.serve(request), method, Some(taken)) };
         let there = Self { workers: Arc::clone(&self.workers), own: self.own, clock: Arc::clone(&self.clock) };
+        let service = service.clone();
         // Dropping the handle ends the call, as dropping the call would.
         let task = AbortOnDropHandle::new(other.handle.spawn(async move {
-            let answer = service.call(request);
+            let answer = service.serve(request);
             there.running(answer, method, Some(taken)).await
         }));
         Running {

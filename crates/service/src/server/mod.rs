@@ -17,7 +17,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use safeconduct_types::Clock;
-use tonic::service::Routes;
 use tonic_reflection::server::Builder as Reflection;
 
 pub use drain::Drained;
@@ -25,7 +24,7 @@ pub use health::Health;
 pub use options::{Document, DrainOptions, ListenerSpec, RoutesFactory, RuntimeKind, ServerOptions, TransportOptions};
 pub use tls::{TlsError, TlsOptions};
 
-use crate::layers::{Layered, layered};
+use crate::layers::{Layered, Routes, layered};
 use crate::ops::Operations;
 use crate::process::Process;
 use tls::Acceptor;

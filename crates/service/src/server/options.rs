@@ -5,10 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::service::Routes;
-
 use super::TlsOptions;
-use crate::layers::Authenticate;
+use crate::layers::{Authenticate, Routes};
 
 /// Makes the routes of a listener. Called once for every worker, inside its runtime, so that what the routes hold may
 /// belong to that runtime.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safeconduct_service::channel::{SisterChannel, TcpOptions};
-use safeconduct_service::layers::{Layered, layered};
+use safeconduct_service::layers::{Layered, Routes, layered};
 use safeconduct_service::process::{CallLimits, Process};
 use safeconduct_service::server::{
     Document, DrainOptions, Drained, ListenerSpec, RuntimeKind, Server, ServerOptions, TlsOptions, TransportOptions,
@@ -14,7 +14,6 @@ use safeconduct_types::{SecretText, SystemClock};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::metadata::MetadataValue;
-use tonic::service::Routes;
 
 use crate::echo::{Echo, Porter, descriptors};
 

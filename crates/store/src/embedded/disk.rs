@@ -2,12 +2,12 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use safeconduct_types::{Random, SystemRandom};
 
-use super::tables;
+use super::tables::{self, Moment};
 use crate::StoreError;
 
 /// What is known of the file itself.
@@ -28,6 +28,15 @@ pub(crate) enum Opening {
     Again,
 }
 
+/// Ends the moment that was the latest, however the writing ends: it may have been committed.
+struct Outdated<'d>(&'d Opened);
+
+impl Drop for Outdated<'_> {
+    fn drop(&mut self) {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 /// Opens the database.
 pub(crate) type Opener = Box<dyn Fn(Opening) -> Result<Database, DatabaseError> + Send + Sync>;
 
@@ -44,14 +53,39 @@ pub(super) fn open(path: &Path, opening: Opening) -> Result<Database, DatabaseEr
 /// The database, or why there is none just now.
 pub(super) struct Disk {
     opener: Opener,
-    database: RwLock<Result<Database, StoreError>>,
+    database: RwLock<Result<Opened, StoreError>>,
     epoch: String,
+}
+
+/// An open database.
+struct Opened {
+    /// As it was after the last commit; none until somebody reads. Goes before the database, which it holds on to.
+    latest: Mutex<Option<Arc<Moment>>>,
+    database: Database,
+}
+
+impl Opened {
+    fn of(database: Database) -> Self {
+        Self { latest: Mutex::new(None), database }
+    }
+
+    /// As it is now. Begun once for all who read before the next commit.
+    fn latest(&self) -> Result<Arc<Moment>, StoreError> {
+        // Held while a moment begins: one from before a commit would otherwise be kept after it.
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(moment) = &*latest {
+            return Ok(Arc::clone(moment));
+        }
+        let moment = Arc::new(Moment::new(self.database.begin_read().map_err(fault)?));
+        *latest = Some(Arc::clone(&moment));
+        Ok(moment)
+    }
 }
 
 impl Disk {
     pub(super) fn open(opener: Opener) -> Result<Self, StoreError> {
         let (database, epoch) = opened(&opener, Opening::First)?;
-        Ok(Self { opener, database: RwLock::new(Ok(database)), epoch })
+        Ok(Self { opener, database: RwLock::new(Ok(Opened::of(database))), epoch })
     }
 
     /// Told from every other file by this.
@@ -59,14 +93,22 @@ impl Disk {
         &self.epoch
     }
 
-    /// Does something with the database. Any number of threads do at a time.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Writes to the database; whoever reads afterwards sees it.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         // A panic inside leaves the database itself whole: its transaction was not committed.
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        work(database.as_ref().map_err(Clone::clone)?)
+        let opened = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = opened.as_ref().map_err(Clone::clone)?;
+        let _outdated = Outdated(opened);
+        work(&opened.database)
     }
 
-    /// Whether [`Self::with`] would have to wait, for the file to be opened again.
+    /// Reads the database as it is after the last commit. Any number of threads do at a time.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Moment) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let opened = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        work(&*opened.as_ref().map_err(Clone::clone)?.latest()?)
+    }
+
+    /// Whether [`Self::read`] would have to wait, for the file to be opened again.
     pub(super) fn is_busy(&self) -> bool {
         self.database.try_read().is_err()
     }
@@ -78,7 +120,7 @@ impl Disk {
         *database = Err(StoreError::Unavailable("the file of the store is being opened again".into()));
         *database = opened(&self.opener, Opening::Again).and_then(|(database, epoch)| {
             let same = epoch == self.epoch;
-            same.then_some(database).ok_or(StoreError::Corrupt("the file of the store was replaced".into()))
+            same.then(|| Opened::of(database)).ok_or(StoreError::Corrupt("the file of the store was replaced".into()))
         });
         database.as_ref().map(|_| ()).map_err(Clone::clone)
     }

@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redb::ReadableDatabase;
 use safeconduct_types::{Clock, OperationId};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -161,10 +160,7 @@ impl EmbeddedStore {
 
 impl Inner {
     fn read<T>(&self, job: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.disk.with(|database| {
-            let transaction = database.begin_read().map_err(disk::fault)?;
-            job(&View::new(&transaction, self.pace.here()))
-        })
+        self.disk.read(|moment| job(&View::new(moment, self.pace.here())))
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use redb::{AccessGuard, ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
+use std::sync::OnceLock;
+
+use redb::{
+    AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, TableError,
+    Value, WriteTransaction,
+};
 
 /// Key of the record -> its bytes, as in `envelope.rs`.
 pub(crate) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
@@ -11,13 +16,13 @@ pub(crate) const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("r
 pub(crate) const VALUES: TableDefinition<&str, (i64, &[u8])> = TableDefinition::new("values");
 
 /// Key of the index, score, member: in the order in which they are listed.
-pub(super) const INDEX: TableDefinition<(&str, i64, &[u8]), ()> = TableDefinition::new("index");
+const INDEX: TableDefinition<(&str, i64, &[u8]), ()> = TableDefinition::new("index");
 
 /// Key of the index, member -> its score.
 const MEMBERS: TableDefinition<(&str, &[u8]), i64> = TableDefinition::new("members");
 
 /// Key of the index -> its end (milliseconds), if it has one.
-pub(super) const ENDS: TableDefinition<&str, i64> = TableDefinition::new("ends");
+const ENDS: TableDefinition<&str, i64> = TableDefinition::new("ends");
 
 /// When the bytes of something may be collected (milliseconds), what kind of thing it is, and its key.
 const DUE: TableDefinition<(i64, u8, &str), ()> = TableDefinition::new("due");
@@ -140,6 +145,56 @@ impl<'t> Tables<'t> {
                 Ok((at, kind, key.to_owned()))
             })
             .collect()
+    }
+}
+
+/// The file as it is after a commit, with the tables that somebody has read.
+pub(super) struct Moment {
+    transaction: ReadTransaction,
+    records: Opened<&'static str, &'static [u8]>,
+    values: Opened<&'static str, (i64, &'static [u8])>,
+    index: Opened<(&'static str, i64, &'static [u8]), ()>,
+    ends: Opened<&'static str, i64>,
+}
+
+type Opened<K, V> = OnceLock<ReadOnlyTable<K, V>>;
+
+impl Moment {
+    pub(super) fn new(transaction: ReadTransaction) -> Self {
+        Self {
+            transaction,
+            records: OnceLock::new(),
+            values: OnceLock::new(),
+            index: OnceLock::new(),
+            ends: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn records(&self) -> Result<&ReadOnlyTable<&'static str, &'static [u8]>, TableError> {
+        self.table(&self.records, RECORDS)
+    }
+
+    pub(super) fn values(&self) -> Result<&ReadOnlyTable<&'static str, (i64, &'static [u8])>, TableError> {
+        self.table(&self.values, VALUES)
+    }
+
+    pub(super) fn index(&self) -> Result<&ReadOnlyTable<(&'static str, i64, &'static [u8]), ()>, TableError> {
+        self.table(&self.index, INDEX)
+    }
+
+    pub(super) fn ends(&self) -> Result<&ReadOnlyTable<&'static str, i64>, TableError> {
+        self.table(&self.ends, ENDS)
+    }
+
+    fn table<'m, K: Key + 'static, V: Value + 'static>(
+        &self,
+        opened: &'m Opened<K, V>,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<&'m ReadOnlyTable<K, V>, TableError> {
+        match opened.get() {
+            Some(table) => Ok(table),
+            None => self.transaction.open_table(definition).map(|table| opened.get_or_init(|| table)),
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableTable, StorageError};
+use redb::{ReadableTable, StorageError};
 use safeconduct_types::{OperationId, Timestamp};
 
 use super::disk::fault;
-use super::tables::{self, ENDS, INDEX, Kind, NEVER, RECORDS, Tables, VALUES};
+use super::tables::{self, Kind, Moment, NEVER, Tables};
 use crate::envelope::{self, Stored, Verdict, judge, successor};
 use crate::{Change, GRACE, Record, RecordKey, StoreError};
 
@@ -250,13 +250,13 @@ impl<'t> Txn<'t> {
 
 /// The file at one moment. Waits for no writer.
 pub struct View<'t> {
-    transaction: &'t ReadTransaction,
+    moment: &'t Moment,
     now_us: i64,
 }
 
 impl<'t> View<'t> {
-    pub(super) fn new(transaction: &'t ReadTransaction, now_us: i64) -> Self {
-        Self { transaction, now_us }
+    pub(super) fn new(moment: &'t Moment, now_us: i64) -> Self {
+        Self { moment, now_us }
     }
 
     /// The time that it is read at, in microseconds since the epoch.
@@ -271,7 +271,7 @@ impl<'t> View<'t> {
 
     /// These records, in their order; `None` for one that is not there.
     pub fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, StoreError> {
-        let records = self.transaction.open_table(RECORDS).map_err(fault)?;
+        let records = self.moment.records().map_err(fault)?;
         let read = |key: &RecordKey| {
             let Some(bytes) = records.get(key.as_str()).map_err(fault)? else { return Ok(None) };
             envelope::visible(&Bytes::copy_from_slice(bytes.value()), self.now())
@@ -281,8 +281,8 @@ impl<'t> View<'t> {
 
     /// A value that [`Txn::put`] has written, if it is there and has not ended.
     pub fn get(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
-        let values = self.transaction.open_table(VALUES).map_err(fault)?;
-        value(&values, key, self.now()).map_err(fault)
+        let values = self.moment.values().map_err(fault)?;
+        value(values, key, self.now()).map_err(fault)
     }
 
     /// As [`Txn::index_range`].
@@ -293,9 +293,8 @@ impl<'t> View<'t> {
         limit: usize,
         newest_first: bool,
     ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-        let ends = self.transaction.open_table(ENDS).map_err(fault)?;
-        let index = self.transaction.open_table(INDEX).map_err(fault)?;
-        range(&ends, &index, key, scores, limit, newest_first, self.now()).map_err(fault)
+        let (ends, index) = (self.moment.ends().map_err(fault)?, self.moment.index().map_err(fault)?);
+        range(ends, index, key, scores, limit, newest_first, self.now()).map_err(fault)
     }
 }
 

@@ -106,7 +106,7 @@ fn attempt(disk: &Disk, batch: &mut [Box<dyn Job>], pace: &Pace) -> Result<(), S
     if disk.is_closed() {
         disk.reopen()?;
     }
-    disk.with(|database| transact(database, batch, pace.here()))
+    disk.write(|database| transact(database, batch, pace.here()))
 }
 
 /// One transaction: each job in its order, seeing the ones before it, then some garbage.

@@ -10,10 +10,10 @@ use safeconduct_otp::{GrpcIdentity, Keys, Otp, Ports, Settings, Verifications};
 use safeconduct_proto::otp::v1::otp_service_server::OtpServiceServer;
 use safeconduct_service::channel::SisterChannel;
 use safeconduct_service::keyring::Purpose;
+use safeconduct_service::layers::Routes;
 use safeconduct_service::server::RoutesFactory;
 use safeconduct_store::Records;
 use tonic::server::NamedService;
-use tonic::service::Routes;
 
 use super::{Builder, pause};
 use crate::exit::Failure;
