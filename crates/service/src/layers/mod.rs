@@ -42,7 +42,7 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>
 
 /// Routes behind all layers: what a listener serves, and what a sister in the same process calls. Clones share them.
 #[derive(Clone)]
-pub struct Layered(Arc<trace::Trace<panic::Panic<deadline::Limit<shed::Shed<caller::Authenticated<Routes>>>>>>);
+pub struct Layered(Arc<dyn Serve>);
 
 impl Layered {
     /// Takes a call.

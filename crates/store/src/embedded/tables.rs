@@ -153,11 +153,14 @@ pub(super) struct Moment {
     transaction: ReadTransaction,
     records: Opened<&'static str, &'static [u8]>,
     values: Opened<&'static str, (i64, &'static [u8])>,
-    index: Opened<(&'static str, i64, &'static [u8]), ()>,
+    index: Opened<Place, ()>,
     ends: Opened<&'static str, i64>,
 }
 
 type Opened<K, V> = OnceLock<ReadOnlyTable<K, V>>;
+
+/// What [`INDEX`] is ordered by.
+type Place = (&'static str, i64, &'static [u8]);
 
 impl Moment {
     pub(super) fn new(transaction: ReadTransaction) -> Self {
@@ -178,7 +181,7 @@ impl Moment {
         self.table(&self.values, VALUES)
     }
 
-    pub(super) fn index(&self) -> Result<&ReadOnlyTable<(&'static str, i64, &'static [u8]), ()>, TableError> {
+    pub(super) fn index(&self) -> Result<&ReadOnlyTable<Place, ()>, TableError> {
         self.table(&self.index, INDEX)
     }
 
