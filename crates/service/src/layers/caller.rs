@@ -1,4 +1,4 @@
-//! Servemost: behind it, every handler knows who calls. Health is open, because a probe has no credentials; reflection
+//! Right before the routes: behind it, every handler knows who calls. Health is open, because a probe has no credentials; reflection
 //! is open on loopback only.
 
 use std::fmt;

@@ -74,7 +74,7 @@ pub(crate) struct Remaining {
 
 impl Remaining {
     pub(crate) fn new(timeout: Option<Duration>, draining: Option<CancellationToken>) -> Self {
-        Self { timer: timeout.map(Timer::new), draining: draining.map(|token| Box::pin(token.cancelled_owned())) }
+        Self { timer: timeout.and_then(Timer::new), draining: draining.map(|token| Box::pin(token.cancelled_owned())) }
     }
 }
 
@@ -90,25 +90,21 @@ impl Watch for Remaining {
     }
 }
 
-/// Most calls never wait: a timer is made when one does, and counts from when the call began.
+/// Most calls never wait: the runtime hears of the end when one does.
 struct Timer {
-    began: Instant,
-    timeout: Duration,
+    ends: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
     #[allow(clippy::disallowed_methods, reason = "the clock of the runtime's own timers, which ends the wait")]
-    fn new(timeout: Duration) -> Self {
-        Self { began: Instant::now(), timeout, sleep: None }
+    fn new(timeout: Duration) -> Option<Self> {
+        // What is too far away to be said is further than anybody waits.
+        Instant::now().checked_add(timeout).map(|ends| Self { ends, sleep: None })
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| {
-            let end = self.began.checked_add(self.timeout);
-            // What is too far away to be said is further than anybody waits.
-            Box::pin(end.map_or_else(|| tokio::time::sleep(self.timeout), tokio::time::sleep_until))
-        });
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.ends)));
         sleep.as_mut().poll(cx)
     }
 }
@@ -189,6 +185,14 @@ mod tests {
             let read = duration(value.as_bytes()).expect("a timeout");
             assert!(read <= timeout.max(Duration::from_millis(1)), "{value:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_counts_from_the_beginning_also_for_what_waits_late() {
+        let mut remaining = Remaining::new(Some(Duration::from_secs(1)), None);
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        let cut = std::future::poll_fn(|cx| Poll::Ready(remaining.cut(cx))).await;
+        assert!(cut.is_ready(), "nobody had waited for it yet");
     }
 
     #[test]

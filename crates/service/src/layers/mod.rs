@@ -1,5 +1,5 @@
-//! What every call passes through, outermost first: trace, panic, deadline, shed, caller. One file each, which says
-//! why the layer stands where it stands.
+//! What every call passes through, outermost first: trace, panic, deadline, shed, caller, and then the routes. One file
+//! each, which says why the layer stands where it stands.
 
 mod body;
 mod caller;

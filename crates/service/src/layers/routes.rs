@@ -1,4 +1,4 @@
-//! Innermost of all: the services that a listener has, each found by its name.
+//! Innermost: the services that a listener has, each found by its name.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -62,7 +62,7 @@ impl<S: Serve> Serve for Shed<S> {
     fn serve(&self, request: Request<Body>) -> Answer {
         // A call from within belongs to one that was let in; refusing it would waste what that one has done.
         if is_health(&request) || request.extensions().get::<InProcess>().is_some() {
-            return Box::pin(self.inner.serve(request));
+            return self.inner.serve(request);
         }
         let Some(permit) = self.gate.enter() else {
             self.metrics.shed.fetch_add(1, Ordering::Relaxed);

@@ -28,15 +28,6 @@ pub(crate) enum Opening {
     Again,
 }
 
-/// Ends the moment that was the latest, however the writing ends: it may have been committed.
-struct Outdated<'d>(&'d Opened);
-
-impl Drop for Outdated<'_> {
-    fn drop(&mut self) {
-        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
 /// Opens the database.
 pub(crate) type Opener = Box<dyn Fn(Opening) -> Result<Database, DatabaseError> + Send + Sync>;
 
@@ -79,6 +70,15 @@ impl Opened {
         let moment = Arc::new(Moment::new(self.database.begin_read().map_err(fault)?));
         *latest = Some(Arc::clone(&moment));
         Ok(moment)
+    }
+}
+
+/// Ends the moment that was the latest, however the writing ends: it may have been committed.
+struct Outdated<'d>(&'d Opened);
+
+impl Drop for Outdated<'_> {
+    fn drop(&mut self) {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

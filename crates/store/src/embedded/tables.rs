@@ -1,7 +1,6 @@
 //! The tables of the file: the only place that reads and writes them.
 
 use std::ops::RangeInclusive;
-
 use std::sync::OnceLock;
 
 use redb::{
