@@ -1,8 +1,10 @@
 //! The least program that verifies a user hash as ours does and answers the same: the caller's token, the proof, the
 //! contact's sealed record out of the same embedded database, the sealed attributes and the signed assertion, written
 //! down one after the other. It has no deadlines, limits, traces, metrics, marks, roles, rotation or policies, one
-//! workspace, and all its keys in memory. What it costs more than the echo is what no service can leave out.
+//! workspace, and all its keys in memory. What it costs more than the echo, which is built and run as it is, is what no
+//! service can leave out.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -52,7 +54,6 @@ struct ByHand {
     header: String,
     records: ReadOnlyTable<&'static str, &'static [u8]>,
     _database: Database,
-    _directory: tempfile::TempDir,
 }
 
 fn key(name: &str) -> hmac::Key {
@@ -64,9 +65,8 @@ fn now() -> u64 {
 }
 
 impl ByHand {
-    fn new(users: usize) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let database = Database::create(directory.path().join("by-hand.redb")).expect("a database");
+    fn new(users: usize, directory: &Path) -> Self {
+        let database = Database::create(directory.join("by-hand.redb")).expect("a database");
         let seal = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("a key"));
         let (contacts, places) = (key("contacts"), key("places"));
         let writing = database.begin_write().expect("a transaction");
@@ -95,7 +95,6 @@ impl ByHand {
             header: format!("{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"k1","typ":"at+jwt"}"#)),
             records,
             _database: database,
-            _directory: directory,
         }
     }
 
@@ -181,9 +180,9 @@ fn opened(key: &LessSafeKey, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     Some(key.open_in_place(nonce, Aad::from(context), &mut body).ok()?.to_vec())
 }
 
-/// Serves until its parent ends it.
-pub(crate) async fn serve() {
-    listen(IdentityServiceServer::new(ByHand::new(crate::identity::USERS))).await;
+/// Serves until its parent ends it, with a database in this directory, which is the parent's.
+pub(crate) async fn serve(directory: &Path) {
+    listen(IdentityServiceServer::new(ByHand::new(crate::identity::USERS, directory))).await;
 }
 
 #[tonic::async_trait]

@@ -4,8 +4,12 @@
 //! Bare cryptography is what a verification cannot do without, done in a loop by this program: the caller's token is
 //! hashed, the proof is checked, the contact and its record are named by keyed hashes, the record is opened, chance is
 //! drawn for the session's id and for a nonce, the attributes are sealed, and the assertion is signed.
+//!
+//! The echo and the service by hand are tonic servers as its documentation shows them, on its runtime and the system's
+//! allocator; ours is what is shipped, with both of its own.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,9 +84,9 @@ impl Drop for Beside {
     }
 }
 
-fn start(word: &str) -> Beside {
+fn start(word: &str, directory: &Path) -> Beside {
     let program = std::env::current_exe().expect("this program");
-    let mut child = Command::new(program).arg(word).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = Command::new(program).arg(word).arg(directory).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut address = String::new();
     let out = child.stdout.take().expect("its output");
     BufReader::new(out).read_line(&mut address).expect("its address");
@@ -94,7 +98,8 @@ pub(crate) async fn measure() {
     let keys = Keys::new();
     let suite = Suite::start(keys.options()).await.expect("the suite starts");
     suite.site().secret(WORKSPACE, "bench-tokens", SECRET).expect("a secret is written");
-    let (echo, by_hand) = (start(echo::WORD), start(by_hand::WORD));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (echo, by_hand) = (start(echo::WORD, directory.path()), start(by_hand::WORD, directory.path()));
     let identity = suite.address("identity").expect("identity listens");
     let process = suite.process_id(suite.executor()).expect("it runs");
     let rows = keys.rows();

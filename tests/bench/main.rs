@@ -85,7 +85,7 @@ async fn main() {
         return echo::serve().await;
     }
     if says(by_hand::WORD) {
-        return by_hand::serve().await;
+        return by_hand::serve(words.last().expect("its directory").as_ref()).await;
     }
     if !says("identity") {
         measure_calls().await;

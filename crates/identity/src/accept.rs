@@ -6,7 +6,6 @@ use safeconduct_identity_domain::contact::{Attributes, visitor};
 use safeconduct_identity_domain::record::{ContactRecord, Named};
 use safeconduct_identity_domain::session::{FIRST_EPOCH, Session};
 use safeconduct_store::Ends;
-use safeconduct_telemetry::field;
 use safeconduct_types::{CallerName, ContactId, Provenance, Refusal, Timestamp, WorkspaceId};
 
 use crate::Identity;
@@ -26,7 +25,7 @@ impl Identity {
         now: Timestamp,
     ) -> Result<Issued, Refusal> {
         let contact = self.contacts.user(&workspace, &proof.identity);
-        tracing::Span::current().record(field::CONTACT, self.trace.hash(&workspace, contact.as_str()));
+        self.traced(&workspace, &contact);
         self.heed(&workspace, Some(&contact)).await?;
         let found = self.unblocked(&workspace, &contact).await?;
         let session = if let Some(held) = session {

@@ -19,9 +19,8 @@ impl Identity {
         now: Timestamp,
     ) -> Result<(Session, Option<ContactRecord>), Refusal> {
         let contact = held.contact();
-        let span = tracing::Span::current();
-        span.record(field::WORKSPACE, tracing::field::display(held.workspace()));
-        span.record(field::CONTACT, self.trace.hash(held.workspace(), contact.id.as_str()));
+        tracing::Span::current().record(field::WORKSPACE, tracing::field::display(held.workspace()));
+        self.traced(held.workspace(), &contact.id);
         // The records tell exactly whether it is stale, and a repeat may come with an older one.
         let closes = |check: &MarkCheck| !matches!(check.key.subject, Subject::AssertionStale(..));
         self.ports.mirror.heed(&held.marks().into_iter().filter(closes).collect::<Vec<_>>()).await?;

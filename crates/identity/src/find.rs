@@ -3,7 +3,6 @@
 use safeconduct_identity_domain::contact::{Identifier, Identity as Claimed};
 use safeconduct_identity_domain::record::{ContactRecord, Named};
 use safeconduct_service::caller::{Caller, Role};
-use safeconduct_telemetry::field;
 use safeconduct_types::{ContactId, Reason, Refusal, WorkspaceId};
 
 use crate::Identity;
@@ -43,7 +42,7 @@ impl Identity {
 
     /// Tells the span which contact it is about.
     pub(crate) fn traced(&self, workspace: &WorkspaceId, contact: &ContactId) {
-        tracing::Span::current().record(field::CONTACT, self.trace.hash(workspace, contact.as_str()));
+        self.trace.tell_span(workspace, contact.as_str());
     }
 
     /// An address can lead to several contacts (two users, a lead), who are never taken for one: then one of them is to be

@@ -181,9 +181,8 @@ impl Otp {
 
     /// Tells the span whose call it is.
     fn note(&self, held: &VerifiedContact) {
-        let span = tracing::Span::current();
-        span.record(field::WORKSPACE, held.workspace().as_str());
-        span.record(field::CONTACT, self.trace.hash(held.workspace(), held.contact().id.as_str()));
+        tracing::Span::current().record(field::WORKSPACE, held.workspace().as_str());
+        self.trace.tell_span(held.workspace(), held.contact().id.as_str());
     }
 
     /// Puts the challenge's latest message where it will be sent from.

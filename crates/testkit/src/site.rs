@@ -33,7 +33,6 @@ pub mod token {
 pub(crate) const WORKSPACE: &str = "demo-shop";
 
 /// The secret with which the shop's backend makes user hashes.
-/// The secret behind the sample's user hashes.
 pub const MESSENGER_SECRET: &str = "test-messenger-secret";
 
 const SETTINGS: &str = include_str!("../../safeconduct/sample/safeconduct.toml");

@@ -110,6 +110,20 @@ impl Fixture {
         Self { records: Arc::new(store), clock, random, keyring, page: Page::default(), book: Arc::default(), folder }
     }
 
+    /// Lets time pass until something was reported: five seconds for each of the failures that are left, however slow the
+    /// disk is. That is more than any pause between so few attempts, and all together less than a lease.
+    async fn time_for(&self, failures: &AtomicUsize, stop: &CancellationToken) {
+        let all = failures.load(Ordering::SeqCst);
+        while self.book.reports.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+            let failed = u32::try_from(all - failures.load(Ordering::SeqCst)).unwrap();
+            if self.clock.now() < NOW.after(Duration::from_secs(5) * (failed + 1)) {
+                self.clock.advance(Duration::from_millis(1));
+            }
+        }
+        stop.cancel();
+    }
+
     /// The outbox of one process.
     fn outbox(&self) -> Arc<StoreOutbox> {
         let sealer = Sealer::new(&self.keyring, Purpose::RecordSealing, Arc::clone(&self.random)).unwrap();
@@ -306,13 +320,7 @@ async fn a_failed_attempt_is_followed_by_another_until_the_code_ends() {
     let worker = fixture.worker(&outbox);
     fixture.page.failures.store(3, Ordering::SeqCst);
     let stop = CancellationToken::new();
-    let time = async {
-        while fixture.book.reports.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-            fixture.clock.advance(Duration::from_millis(1));
-        }
-        stop.cancel();
-    };
+    let time = fixture.time_for(&fixture.page.failures, &stop);
     let both = async { tokio::join!(worker.run(stop.clone()), time) };
     tokio::time::timeout(PATIENCE, both).await.expect("it is tried again");
     assert_eq!(fixture.book.reports.lock().unwrap()["v1"], [Delivery::Sent]);
@@ -349,13 +357,7 @@ async fn a_report_that_got_lost_is_made_again_and_the_code_is_not() {
     assert_eq!((fixture.page.letters(), fixture.book.reports.lock().unwrap().len()), (1, 0));
     let second = fixture.worker(&outbox);
     let stop = CancellationToken::new();
-    let time = async {
-        while fixture.book.reports.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-            fixture.clock.advance(Duration::from_millis(1));
-        }
-        stop.cancel();
-    };
+    let time = fixture.time_for(&fixture.book.failures, &stop);
     let both = async { tokio::join!(second.run(stop.clone()), time) };
     tokio::time::timeout(PATIENCE, both).await.expect("it is noted");
     assert_eq!(fixture.book.reports.lock().unwrap()["v1"], [Delivery::Sent]);

@@ -134,9 +134,9 @@ impl Service<Request<Body>> for SisterChannel {
             propagate::inject(&span, request.headers_mut());
             span
         };
-        let answer = span.in_scope(|| self.send(request, left)).instrument(span.clone());
+        let mut ending = Ending { span: span.clone(), left: Remaining::new(left, None) };
+        let answer = span.in_scope(|| self.send(request, left)).instrument(span);
         Box::pin(async move {
-            let mut ending = Ending { span, left: Remaining::new(left, None) };
             let response = tokio::select! {
                 biased;
                 response = answer => response?,

@@ -87,11 +87,13 @@ impl Sealer {
         sealed.extend_from_slice(primary.as_bytes());
         let aad = aad(&sealed, context);
         sealed.extend_from_slice(&nonce);
-        let mut body = plain.to_vec();
+        let start = sealed.len();
+        sealed.extend_from_slice(plain);
+        let body = sealed.get_mut(start..).ok_or(NotSealed)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
         // Encrypted in place: no plain copy stays behind.
-        key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut body).map_err(|_| NotSealed)?;
-        sealed.append(&mut body);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), body).map_err(|_| NotSealed)?;
+        sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 

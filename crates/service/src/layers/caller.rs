@@ -1,5 +1,5 @@
-//! Right before the routes: behind it, every handler knows who calls. Health is open, because a probe has no credentials; reflection
-//! is open on loopback only.
+//! Right before the routes: behind it, every handler knows who calls. Health is open, because a probe has no credentials;
+//! reflection is open on loopback only.
 
 use std::fmt;
 use std::sync::Arc;

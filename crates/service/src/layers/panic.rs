@@ -28,7 +28,8 @@ impl<S> Panic<S> {
 impl<S: Serve> Serve for Panic<S> {
     fn serve(&self, request: Request<Body>) -> Answer {
         let watch = Unwinding(Arc::clone(&self.metrics));
-        // What calls share is behind locks that outlive a panic, or atomic: nothing half-changed is seen afterwards.
+        // What calls share is atomic, or behind locks in whose every section it stays whole: what a panic leaves behind
+        // can be used.
         let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.serve(request))) {
             Ok(answer) => answer,
             Err(payload) => {

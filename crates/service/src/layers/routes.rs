@@ -12,7 +12,8 @@ use tower::Service;
 
 use super::{Answer, Serve};
 
-/// The services of a listener, by their full names. A path within none of them is answered `UNIMPLEMENTED`.
+/// The services of a listener, by their full names: one of each, the last that was added. A path within none of them is
+/// answered `UNIMPLEMENTED`.
 ///
 /// tonic's own routes do the same with a web framework in between, which boxes each body and each future twice more.
 #[derive(Clone, Default)]
@@ -26,9 +27,10 @@ impl Routes {
         Self::default().add_service(service)
     }
 
-    /// The routes with one more service.
+    /// The routes with one more service, or with this in the place of another one of that name.
     #[must_use]
     pub fn add_service<S: Generated>(mut self, service: S) -> Self {
+        self.services.retain(|(name, _)| *name != S::NAME);
         self.services.push((S::NAME, Arc::new(Route(service))));
         self
     }
@@ -89,11 +91,14 @@ mod tests {
 
     use super::*;
 
+    fn health() -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()))
+    }
+
     async fn code(path: &str) -> Code {
-        let health = HealthServer::new(HealthService::from_health_reporter(HealthReporter::new()));
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = path.parse().unwrap();
-        let response = Routes::new(health).serve(request).await.unwrap();
+        let response = Routes::new(health()).serve(request).await.unwrap();
         Status::from_header_map(response.headers()).unwrap().code()
     }
 
@@ -112,5 +117,11 @@ mod tests {
         ] {
             assert_eq!(code(elsewhere).await, Code::Unimplemented, "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn of_two_services_of_one_name_the_last_is_served() {
+        let routes = Routes::new(health()).add_service(health().max_decoding_message_size(7));
+        assert_eq!(routes.services.len(), 1);
     }
 }

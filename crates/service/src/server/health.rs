@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::layers::Routes;
 use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::layers::Routes;
 
 /// Which services are in service. Clones share their state. Once the process drains, nothing is in service again.
 #[derive(Clone, Debug)]

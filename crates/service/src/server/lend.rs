@@ -2,8 +2,9 @@
 //!
 //! A connection stays with its worker, which is what makes cheap calls cheap. But a caller with one connection and
 //! costly calls would be served by one core while the others idle. So calls of methods that have proven costly go to
-//! the worker that has the fewest of them, if that is less than half as many as here. Handing one over costs a few
-//! microseconds, which only those can bear.
+//! the worker that has the fewest of them, if that is less than half as many as here and its own connections ask for
+//! far less. Handing one over wakes two threads and answers one call where several would be answered at once, which
+//! only those can bear, and only where somebody else is idle.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use safeconduct_types::Clock;
@@ -20,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::demand::{Demand, Tick};
 use crate::layers::{Answer, Layered, Method};
 
 /// From this much work on a call is worth handing over.
@@ -31,11 +33,17 @@ pub(super) struct Lender {
     handle: Handle,
     /// Costly calls that it runs.
     calls: Arc<AtomicUsize>,
+    /// Costly calls that its own connections bring.
+    demand: Arc<Demand>,
 }
 
 impl Lender {
     pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, calls: Arc::default() }
+        Self { handle, calls: Arc::default(), demand: Arc::default() }
+    }
+
+    fn load(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 }
 
@@ -46,6 +54,8 @@ pub(super) struct Lending {
     /// Which of them this is.
     pub(super) own: usize,
     pub(super) clock: Arc<dyn Clock>,
+    /// When the workers began.
+    pub(super) began: Instant,
 }
 
 impl Lending {
@@ -54,14 +64,12 @@ impl Lending {
         let Some(own) = self.workers.get(self.own).filter(|_| method.cost() >= COSTLY) else {
             return self.running(service.serve(request), method, None);
         };
-        let load = |worker: &Lender| worker.calls.load(Ordering::Relaxed);
-        // Where the connections keep all workers busy, differences come and go by themselves.
-        let uneven = |least: &&Lender| load(own) > 2 * load(least);
-        let least = self.workers.iter().min_by_key(|worker| load(worker)).filter(uneven);
-        let place = least.unwrap_or(own);
-        let taken = Taken::new(&place.calls);
-        let Some(other) = least else { return self.running(service.serve(request), method, Some(taken)) };
-        let there = Self { workers: Arc::clone(&self.workers), own: self.own, clock: Arc::clone(&self.clock) };
+        let now = Tick::after(self.clock.instant().saturating_duration_since(self.began));
+        own.demand.add(now, method.cost());
+        let other = self.idler(own, now);
+        let taken = Taken::new(&other.unwrap_or(own).calls);
+        let Some(other) = other else { return self.running(service.serve(request), method, Some(taken)) };
+        let there = self.clone();
         let service = service.clone();
         // Dropping the handle ends the call, as dropping the call would.
         let task = AbortOnDropHandle::new(other.handle.spawn(async move {
@@ -78,6 +86,14 @@ impl Lending {
             }),
             meter: None,
         }
+    }
+
+    /// Who should run a call of `own`'s connections in its place, if anybody.
+    fn idler(&self, own: &Lender, now: Tick) -> Option<&Lender> {
+        let asked = own.demand.at(now);
+        // Where the connections keep all workers busy, differences come and go by themselves.
+        let idle = self.workers.iter().filter(|other| other.demand.at(now) < asked / 4);
+        idle.min_by_key(|other| other.load()).filter(|least| own.load() > 2 * least.load())
     }
 
     fn running(&self, answer: Answer, method: Arc<Method>, taken: Option<Taken>) -> Running {
@@ -129,5 +145,34 @@ impl Future for Running {
             this.meter = None;
         }
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safeconduct_types::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_goes_to_who_has_less_to_do_and_is_asked_for_far_less() {
+        let workers: Arc<[Lender]> = [Lender::new(Handle::current()), Lender::new(Handle::current())].into();
+        let began = SystemClock.instant();
+        let lending = Lending { workers: Arc::clone(&workers), own: 0, clock: Arc::new(SystemClock), began };
+        let (own, other) = (&workers[0], &workers[1]);
+        let now = Tick::after(Duration::ZERO);
+        own.demand.add(now, Duration::from_micros(400));
+        assert!(lending.idler(own, now).is_none(), "nothing waits here");
+        let _here = [Taken::new(&own.calls), Taken::new(&own.calls), Taken::new(&own.calls)];
+        assert!(lending.idler(own, now).is_some_and(|idler| std::ptr::eq(idler, other)));
+        other.demand.add(now, Duration::from_micros(99));
+        assert!(lending.idler(own, now).is_some(), "a little of its own");
+        let there = Taken::new(&other.calls);
+        assert!(lending.idler(own, now).is_some());
+        let both = Taken::new(&other.calls);
+        assert!(lending.idler(own, now).is_none(), "it has as much to do");
+        drop((there, both));
+        other.demand.add(now, Duration::from_micros(1));
+        assert!(lending.idler(own, now).is_none(), "its own connections are about to keep it busy");
     }
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod connection;
+mod demand;
 mod drain;
 mod health;
 mod lend;

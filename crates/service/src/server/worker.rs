@@ -66,6 +66,7 @@ impl Workers {
             0 => [Lender::new(Handle::current())].into(),
             _ => handles.map(Lender::new).collect(),
         };
+        let began = process.clock.instant();
         let seat = |own, inbox, load: &Arc<AtomicUsize>, workers: &Self| Seat {
             stacks: stacks.clone(),
             inbox,
@@ -74,7 +75,7 @@ impl Workers {
             end: workers.end.clone(),
             transport: options.transport,
             process: process.clone(),
-            lending: Lending { workers: Arc::clone(&lenders), own, clock: Arc::clone(&process.clock) },
+            lending: Lending { workers: Arc::clone(&lenders), own, clock: Arc::clone(&process.clock), began },
         };
         if runtimes.is_empty() {
             let (worker, inbox) = Worker::new();

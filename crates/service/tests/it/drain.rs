@@ -12,7 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::echo::call;
+use crate::echo::{call, watch};
 use crate::suite::{Setup, WITHIN, authorized};
 
 const SOON: DrainOptions = DrainOptions { grace: Duration::ZERO, hard_deadline: Duration::from_millis(300) };
@@ -187,12 +187,7 @@ async fn whoever_watches_health_does_not_hold_the_process() {
 #[tokio::test]
 async fn an_open_stream_is_told_to_go_elsewhere() {
     let server = Setup::default().start();
-    let mut client = tonic::client::Grpc::new(server.plain());
-    client.ready().await.unwrap();
-    let path = http::uri::PathAndQuery::from_static("/test.Echo/Watch");
-    let codec = tonic_prost::ProstCodec::<String, String>::default();
-    let stream = client.server_streaming(authorized(""), path, codec).await.expect("a stream");
-    let mut stream = stream.into_inner();
+    let mut stream = watch(server.plain(), authorized("")).await;
     assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
     let stopping = server.signal();
     let status = stream.message().await.expect_err("ended");

@@ -170,10 +170,32 @@ where
     C: Service<Request<Body>, Response = Response<Body>> + Clone,
     C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    ask(channel, &format!("/test.Echo/{method}"), request).await
+}
+
+/// Calls this path over any channel.
+pub(crate) async fn ask<C>(channel: &C, path: &str, request: tonic::Request<String>) -> Result<String, Status>
+where
+    C: Service<Request<Body>, Response = Response<Body>> + Clone,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.map_err(|error| Status::new(Code::Unavailable, error.into().to_string()))?;
-    let path = PathAndQuery::try_from(format!("/test.Echo/{method}")).expect("a path");
+    let path = PathAndQuery::try_from(path).expect("a path");
     client.unary(request, path, ProstCodec::<String, String>::default()).await.map(tonic::Response::into_inner)
+}
+
+/// Opens `test.Echo/Watch`, which says "begun" and then nothing.
+pub(crate) async fn watch<C>(channel: C, request: tonic::Request<String>) -> tonic::Streaming<String>
+where
+    C: Service<Request<Body>, Response = Response<Body>>,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut client = tonic::client::Grpc::new(channel);
+    assert!(client.ready().await.is_ok(), "there is a connection");
+    let path = PathAndQuery::from_static("/test.Echo/Watch");
+    let stream = client.server_streaming(request, path, ProstCodec::<String, String>::default()).await;
+    stream.expect("a stream").into_inner()
 }
 
 /// Lets in whoever has the token `letmein` or a certificate.

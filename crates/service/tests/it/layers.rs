@@ -9,7 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::echo::call;
+use crate::echo::{ask, call, watch};
 use crate::suite::{Setup, authorized};
 
 #[tokio::test]
@@ -37,6 +37,36 @@ async fn a_call_without_a_deadline_gets_the_default_one() {
     let status = call(&server.plain(), "Wait", authorized("")).await.expect_err("too late");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(status.get_details_error_info().is_none(), "a handler that was cut off may have acted");
+}
+
+#[tokio::test]
+async fn a_stream_that_says_nothing_more_ends_with_its_deadline() {
+    let server = Setup::default().start();
+    let begin = || {
+        let mut request = authorized("");
+        request.set_timeout(Duration::from_secs(1));
+        request
+    };
+    for mut stream in [watch(server.plain(), begin()).await, watch(server.in_process(), begin()).await] {
+        assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
+        let status = stream.message().await.expect_err("nobody says anything more");
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(status.get_details_error_info().is_none(), "it may have done something");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_serves_is_told_to_who_may_ask_and_in_one_form() {
+    let server = Setup::default().start();
+    for path in ["/test.Nope/Say", "/test.Echo/", "/test.EchoTwo/Say"] {
+        let status = ask(&server.plain(), path, authorized("")).await.expect_err("nobody serves it");
+        assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        assert_eq!(status.get_details_error_info().expect("ErrorInfo").reason, "UNIMPLEMENTED");
+        let status = ask(&server.plain(), path, tonic::Request::new(String::new())).await.expect_err("refused");
+        assert_eq!(status.code(), Code::Unauthenticated, "{path}: who proves nothing learns nothing");
+    }
+    let open = ask(&server.plain(), "/grpc.health.v1.Health/Nope", tonic::Request::new(String::new())).await;
+    assert_eq!(open.expect_err("not a call of it").code(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -78,7 +78,9 @@ struct Outdated<'d>(&'d Opened);
 
 impl Drop for Outdated<'_> {
     fn drop(&mut self) {
-        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outdated = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Not while it is locked: letting go of it takes locks of the engine.
+        drop(outdated);
     }
 }
 
@@ -105,7 +107,8 @@ impl Disk {
     /// Reads the database as it is after the last commit. Any number of threads do at a time.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Moment) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let opened = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        work(&*opened.as_ref().map_err(Clone::clone)?.latest()?)
+        let moment = opened.as_ref().map_err(Clone::clone)?.latest()?;
+        work(&moment)
     }
 
     /// Whether [`Self::read`] would have to wait, for the file to be opened again.

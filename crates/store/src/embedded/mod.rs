@@ -1,8 +1,8 @@
 //! Records in one file of this machine, by redb.
 //!
 //! A durable transaction costs milliseconds however much is in it. So one thread writes: it takes all jobs that
-//! wait, runs them one after the other in one transaction, makes that durable, and answers them together. Reads go
-//! to their own snapshot and wait for no writer. What may be lost is in memory ([`Ephemeral`]).
+//! wait, runs them one after the other in one transaction, makes that durable, and answers them together. Reads see the
+//! file as the last commit left it and wait for no writer. What may be lost is in memory ([`Ephemeral`]).
 
 mod disk;
 mod ephemeral;

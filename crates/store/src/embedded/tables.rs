@@ -150,13 +150,13 @@ impl<'t> Tables<'t> {
 /// The file as it is after a commit, with the tables that somebody has read.
 pub(super) struct Moment {
     transaction: ReadTransaction,
-    records: Opened<&'static str, &'static [u8]>,
-    values: Opened<&'static str, (i64, &'static [u8])>,
-    index: Opened<Place, ()>,
-    ends: Opened<&'static str, i64>,
+    records: Once<&'static str, &'static [u8]>,
+    values: Once<&'static str, (i64, &'static [u8])>,
+    index: Once<Place, ()>,
+    ends: Once<&'static str, i64>,
 }
 
-type Opened<K, V> = OnceLock<ReadOnlyTable<K, V>>;
+type Once<K, V> = OnceLock<ReadOnlyTable<K, V>>;
 
 /// What [`INDEX`] is ordered by.
 type Place = (&'static str, i64, &'static [u8]);
@@ -190,7 +190,7 @@ impl Moment {
 
     fn table<'m, K: Key + 'static, V: Value + 'static>(
         &self,
-        opened: &'m Opened<K, V>,
+        opened: &'m Once<K, V>,
         definition: TableDefinition<'_, K, V>,
     ) -> Result<&'m ReadOnlyTable<K, V>, TableError> {
         match opened.get() {

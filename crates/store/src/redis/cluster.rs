@@ -1,7 +1,7 @@
 //! A cluster: which master has which slot, and a link to each.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -19,6 +19,9 @@ use crate::{Slot, StoreError};
 /// How often the map is looked at when nothing is wrong, and when something is.
 const CALM: Duration = Duration::from_secs(10);
 const TROUBLED: Duration = Duration::from_millis(100);
+/// After a slot has moved, so many looks more go to the server that got it: they may follow at once, and a map from before
+/// would undo the one that was waited for.
+const FRESH: u8 = 3;
 
 /// Which master has which slot.
 struct Map {
@@ -51,12 +54,16 @@ struct Makes {
     reach: Reach,
     terms: Arc<Terms>,
     trouble: Arc<Notify>,
+    /// Who was last said to have got a slot, and for how many looks it is still asked first: it knows that before the
+    /// others do.
+    newest: Mutex<Option<(Address, u8)>>,
 }
 
 impl Cluster {
     /// Asks the servers of these addresses for the map and connects to all masters. Fails if no master can be had.
     pub(super) async fn open(seeds: Vec<Address>, reach: Reach, terms: Arc<Terms>) -> Result<Self, StoreError> {
-        let makes = Arc::new(Makes { seeds, reach, terms, trouble: Arc::new(Notify::new()) });
+        let makes = Makes { seeds, reach, terms, trouble: Arc::default(), newest: Mutex::default() };
+        let makes = Arc::new(makes);
         let empty = Map { owners: Vec::new(), masters: Vec::new(), servers: Vec::new() };
         let map = Arc::new(makes.map(&empty, 0).await?);
         let mut first = Err(StoreError::Unavailable("no server of the cluster has a slot".into()));
@@ -94,11 +101,20 @@ impl Cluster {
     pub(super) async fn moved(&self, slot: &Slot, to: &Address) -> Result<(), StoreError> {
         let number = number(slot);
         let mut changes = self.map.subscribe();
-        self.doubt();
-        let arrived = changes.wait_for(|map| map.owner(number).is_some_and(|master| master.address == *to));
+        let arrived = async {
+            loop {
+                *self.makes.newest() = Some((to.clone(), FRESH));
+                self.doubt();
+                let there = changes.wait_for(|map| map.owner(number).is_some_and(|master| master.address == *to));
+                // Whoever was asked may not have heard of it yet, and others have the map looked at, too.
+                if let Ok(arrived) = tokio::time::timeout(TROUBLED, there).await {
+                    return arrived.is_ok();
+                }
+            }
+        };
         match tokio::time::timeout(self.makes.terms.connect_timeout, arrived).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => {
                 Err(StoreError::Unavailable("the servers of the cluster do not agree on a map".into()))
             }
         }
@@ -129,13 +145,25 @@ impl Map {
 }
 
 impl Makes {
+    fn newest(&self) -> MutexGuard<'_, Option<(Address, u8)>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom to ask first now.
+    fn first(&self) -> Option<Address> {
+        let mut newest = self.newest();
+        let (address, looks) = newest.take()?;
+        *newest = looks.checked_sub(1).map(|looks| (address.clone(), looks));
+        Some(address)
+    }
+
     fn link(&self, address: Address, tag: Option<String>) -> Link {
         let dialer = Dialer::new(Target::Fixed(address), self.reach.clone(), tag, Arc::clone(&self.terms));
         Link::start(dialer, Arc::clone(&self.trouble))
     }
 
-    /// The map as some server now tells it, with the links of the one before where they still fit. `turn` decides who
-    /// is asked first: one that is cut off from the others tells an old map for ever.
+    /// The map as some server now tells it, with the links of the one before where they still fit. Who has just got a slot
+    /// is asked first, and else `turn` decides: one that is cut off from the others tells an old map for ever.
     async fn map(&self, before: &Map, turn: usize) -> Result<Map, StoreError> {
         let told = self.told(before, turn).await?;
         let (mut masters, mut servers) = (Vec::new(), HashSet::new());
@@ -174,6 +202,8 @@ impl Makes {
             let first = turn % up.len();
             up.rotate_left(first);
         }
+        let newest = self.first();
+        up.sort_by_key(|(_, address)| newest.as_ref() != Some(*address));
         for (up, address) in up {
             let asked = tokio::time::timeout(TROUBLED * 3, ask(&mut up.pipes.first().clone(), address)).await;
             match asked {

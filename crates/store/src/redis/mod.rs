@@ -271,6 +271,10 @@ impl Call<'_> {
                     cluster.doubt();
                     return Err(why);
                 }
+                (Fault::Moved(_) | Fault::Ask(_), Masters::Cluster(_)) => {
+                    let why = "the servers of the cluster do not agree on who has the record";
+                    return Err(StoreError::Unavailable(why.into()));
+                }
                 (fault, _) => return Err(fault.into()),
             }
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
@@ -366,7 +366,10 @@ async fn a_failing_disk_is_told_nothing_is_answered_as_written_and_the_store_rec
         let store = EmbeddedStore::open_with(opener(&path, &broken, kind), clock).await.unwrap();
         store.transact(|txn| txn.put(&key("count"), &[0], None)).await.unwrap();
         let mut counted = 0;
+        let view = || store.view(|view| Ok(view.get(&key("count"))?.map_or(0, |value| value[0])));
         for _ in 0..5 {
+            // Somebody reads before, amid and after it.
+            assert_eq!(view().await.unwrap(), counted);
             broken.store(true, Ordering::SeqCst);
             for n in 0..4 {
                 let count = || store.transact(|txn| increment(txn).map(|_| ()));
@@ -374,6 +377,10 @@ async fn a_failing_disk_is_told_nothing_is_answered_as_written_and_the_store_rec
                 let (one, two) = (one.unwrap_err(), two.unwrap_err());
                 assert!([&one, &two].iter().all(|error| names.contains(&error.name())), "{one}, {two}");
                 assert!(n > 0 || one.name() == names[0], "{one}: the first failure says why");
+                match view().await {
+                    Ok(seen) => assert!((counted..=counted + 2).contains(&seen), "{seen} after {counted}"),
+                    Err(error) => assert!(names.contains(&error.name()), "{error}"),
+                }
             }
             broken.store(false, Ordering::SeqCst);
             let now = store.transact(increment).await.unwrap();
@@ -381,9 +388,36 @@ async fn a_failing_disk_is_told_nothing_is_answered_as_written_and_the_store_rec
             let most = counted + 1 + if kind == ErrorKind::Other { 2 } else { 0 };
             assert!((counted + 1..=most).contains(&now), "{now} after {counted}");
             counted = now;
+            assert_eq!(view().await.unwrap(), counted);
         }
-        let found = store.view(|view| view.get(&key("count"))).await.unwrap();
-        assert_eq!(found, Some(vec![counted]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_reads_after_a_write_was_answered_sees_it() {
+    let bench = Bench::new().await;
+    let answered = Arc::new(AtomicU8::new(0));
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (store, answered) = (bench.store().clone(), Arc::clone(&answered));
+        readers.spawn(async move {
+            let (mut seen, mut reads) = (0, 0_u32);
+            while seen < u8::MAX {
+                let least = answered.load(Ordering::SeqCst);
+                let now = store.view(|view| Ok(view.get(&key("count"))?.map_or(0, |value| value[0]))).await.unwrap();
+                assert!(now >= least.max(seen), "{now} after {least} was answered and {seen} was seen");
+                seen = now;
+                reads += 1;
+            }
+            reads
+        });
+    }
+    for _ in 0..u8::MAX {
+        let count = bench.run(increment).await;
+        answered.store(count, Ordering::SeqCst);
+    }
+    while let Some(reads) = readers.join_next().await {
+        assert!(reads.unwrap() > 1, "it read while others wrote");
     }
 }
 
