@@ -10,7 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::echo::{ask, call, watch};
-use crate::suite::{Setup, authorized};
+use crate::suite::{Setup, WITHIN, authorized};
 
 #[tokio::test]
 async fn a_malformed_timeout_is_refused() {
@@ -49,7 +49,8 @@ async fn a_stream_that_says_nothing_more_ends_with_its_deadline() {
     };
     for mut stream in [watch(server.plain(), begin()).await, watch(server.in_process(), begin()).await] {
         assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
-        let status = stream.message().await.expect_err("nobody says anything more");
+        let ended = tokio::time::timeout(WITHIN, stream.message()).await.expect("in time");
+        let status = ended.expect_err("nobody says anything more");
         assert_eq!(status.code(), Code::DeadlineExceeded);
         assert!(status.get_details_error_info().is_none(), "it may have done something");
     }
