@@ -1,12 +1,13 @@
 //! Bad input at every edge gets a clear error and has no effect.
 
-use std::fs;
-use std::time::Duration;
-
 use safeconduct_proto::connector::v1::{Effect, ExecuteRequest, Execution, ExecutionState, FailureClass};
-use safeconduct_testkit::{Ask, Caller, Layout, Options, ShopUser, Site, Store, Suite, has_error_info, run, token};
+use safeconduct_testkit::{
+    Ask, Caller, Layout, Options, Output, ShopUser, Site, Store, Suite, has_error_info, run, token,
+};
 use safeconduct_types::{Clock as _, SystemClock};
 use serde_json::{Value, json};
+use std::fs;
+use std::time::Duration;
 use tonic::{Code, Request};
 
 use crate::{ORDER, refund, refused, refused_field, succeeded};
@@ -299,6 +300,30 @@ async fn wrong_settings_end_the_process_with_64_before_a_port_is_bound() {
         assert!(ended.stderr.contains(told), "{told} is not told:\n{}", ended.text());
         assert!(!ready.exists() && !ended.text().contains(token::AGENT));
     }
+}
+
+/// Whoever starts it takes an end by a signal for a crash; what its threads were doing then is no reason for one.
+#[tokio::test]
+async fn a_process_that_ends_while_its_threads_work_says_how_it_ended() {
+    const AT_ONCE: usize = 6;
+    for _ in 0..8 {
+        let ends: [_; AT_ONCE] = std::array::from_fn(|_| tokio::spawn(ends_when_all_is_open()));
+        for ended in ends {
+            let ended = ended.await.unwrap();
+            assert_eq!(ended.code, Some(64), "{}", ended.text());
+        }
+    }
+}
+
+/// A certificate is looked at last, when the stores are open and everything in the background has begun.
+async fn ends_when_all_is_open() -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::write(folder.path(), "127.0.0.1:1").unwrap();
+    let settings = fs::read_to_string(site.settings()).unwrap();
+    let broken = "[otp.tls]\ncert = \"/dev/null\"\nkey = \"/dev/null\"\n";
+    fs::write(site.settings(), format!("{settings}\n{broken}")).unwrap();
+    let data = folder.path().join("data").to_string_lossy().into_owned();
+    run(&["serve", "all", "--config", &folder_of(&site), "--data-dir", &data], &[]).await.unwrap()
 }
 
 #[tokio::test]

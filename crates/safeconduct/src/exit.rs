@@ -1,7 +1,7 @@
 //! How the process ends, and what it says when it does (exit codes after BSD's `sysexits`).
 
 use std::fmt;
-use std::process::ExitCode;
+use std::io::Write as _;
 
 /// A command that could not do its work.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl Failure {
         Self { code: 1, message: message.to_string() }
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(self.code)
+    pub(crate) fn code(&self) -> Code {
+        Code(self.code)
     }
 }
 
@@ -47,5 +47,26 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What the process leaves to whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(u8);
+
+impl Code {
+    pub(crate) const SUCCESS: Self = Self(0);
+    /// It was done, and the answer is no.
+    pub(crate) const FAILURE: Self = Self(1);
+    /// What was to be written could not be written.
+    pub(crate) const LOST: Self = Self(74);
+    /// Told to stop from the keyboard.
+    pub(crate) const INTERRUPTED: Self = Self(130);
+
+    /// Ends the process here and now. Threads that nobody waits for still run, and the exit handlers of C take from
+    /// under them what they use: AWS-LC frees its source of entropy, and whoever asks it then aborts the process.
+    pub(crate) fn end(self) -> ! {
+        let _ = std::io::stdout().flush();
+        signal_hook::low_level::exit(self.0.into())
+    }
+}
+
 /// How a command ends.
-pub(crate) type Outcome = Result<ExitCode, Failure>;
+pub(crate) type Outcome = Result<Code, Failure>;

@@ -10,22 +10,21 @@ mod say;
 mod serve;
 mod workspaces;
 
-use std::process::ExitCode;
-
 use clap::Parser as _;
 
 /// A call allocates a few dozen times, on one thread and frees on another: the system's allocator takes a tenth of it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let cli = cli::Cli::parse();
-    match cli.run() {
-        Ok(_) if say::was_lost() => ExitCode::from(74),
+    let code = match cli.run() {
+        Ok(_) if say::was_lost() => exit::Code::LOST,
         Ok(code) => code,
         Err(failure) => {
             say::complain!("{failure}");
             failure.code()
         }
-    }
+    };
+    code.end()
 }

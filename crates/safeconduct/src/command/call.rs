@@ -1,14 +1,12 @@
 //! `call`: one execution, as an agent would ask for it.
 
-use std::process::ExitCode;
-
 use safeconduct_proto::common::v1::LimitRemaining;
 use safeconduct_proto::connector::v1 as pb;
 use serde_json::{Value, json};
 
 use super::client;
 use crate::cli::{CallArgs, Output};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -36,7 +34,7 @@ pub(crate) fn run(args: CallArgs) -> Outcome {
     };
     show(&execution, args.output);
     let done = execution.state() == pb::ExecutionState::Succeeded;
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if done { Code::SUCCESS } else { Code::FAILURE })
 }
 
 /// Prints an execution.

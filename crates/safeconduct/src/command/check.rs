@@ -1,11 +1,10 @@
 //! `check`: whether definitions can be taken, and what to mend where.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use safeconduct_admission::check_descriptors;
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 use crate::workspaces;
 
@@ -15,7 +14,7 @@ pub(crate) fn run(paths: &[PathBuf], envoy: Option<&Path>) -> Outcome {
         definitions(paths)?;
     }
     gateways?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn definitions(paths: &[PathBuf]) -> Result<(), Failure> {

@@ -1,10 +1,8 @@
 //! `errors`: the page of a reason.
 
-use std::process::ExitCode;
-
 use safeconduct_types::Reason;
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 const PAGES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
@@ -14,13 +12,13 @@ pub(crate) fn run(reason: Option<&str>) -> Outcome {
         for reason in Reason::ALL {
             say!("{:<28} {}", reason.as_str(), reason.summary());
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Code::SUCCESS);
     };
     let name = asked.to_ascii_uppercase().replace('-', "_");
     match PAGES.iter().find(|(page, _)| *page == name) {
         Some((_, text)) => {
             say!("{}", text.trim_end());
-            Ok(ExitCode::SUCCESS)
+            Ok(Code::SUCCESS)
         }
         None => Err(Failure::usage(format!("there is no reason `{name}`; `safeconduct errors` lists them"))),
     }

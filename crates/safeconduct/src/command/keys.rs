@@ -1,7 +1,6 @@
 //! `keys`: the suite's key files.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use safeconduct_service::keyring::{
     KeyId, Purpose, SuiteKey, TAKEN_WITHIN, Wanting, complete_suite, create_suite, list_suite, promote_suite,
@@ -11,7 +10,7 @@ use safeconduct_types::{Clock as _, SystemClock, SystemRandom, Timestamp};
 use serde_json::{Value, json};
 
 use crate::cli::{KeyArgs, KeysCommand, KeysDir, Output};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 pub(crate) fn run(what: &KeysCommand) -> Outcome {
@@ -44,7 +43,7 @@ pub(crate) fn run(what: &KeysCommand) -> Outcome {
         }
         KeysCommand::Used(args) => return super::keys_used::run(args),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn init(dir: &KeysDir, missing: bool) -> Result<(), Failure> {

@@ -1,14 +1,12 @@
 //! `keys used`: on what evidence a workspace's secret or key can be taken away.
 
-use std::process::ExitCode;
-
 use safeconduct_proto::identity::v1::{ListProofKeysRequest, ProofKey, ProofKeyKind};
 use serde_json::json;
 
 use super::client;
 use crate::cli::{Output, UsedArgs};
 use crate::command::call;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 pub(crate) fn run(args: &UsedArgs) -> Outcome {
@@ -38,7 +36,7 @@ pub(crate) fn run(args: &UsedArgs) -> Outcome {
             say!("{}", json!({"keys": keys.collect::<Vec<_>>()}));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn last_use(key: &ProofKey) -> Option<String> {

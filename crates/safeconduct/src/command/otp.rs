@@ -1,13 +1,11 @@
 //! `otp`: verifications, as a website would run them.
 
-use std::process::ExitCode;
-
 use safeconduct_proto::otp::v1 as pb;
 use tonic::Status;
 
 use super::client;
 use crate::cli::{OtpArgs, OtpChannel, OtpCommand};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 type Client = pb::otp_service_client::OtpServiceClient<client::Authenticated>;
@@ -57,7 +55,7 @@ pub(crate) fn run(what: OtpCommand) -> Outcome {
         }
     })?;
     say!("{text}");
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn reach(whom: &OtpArgs) -> Result<(Client, String), Failure> {

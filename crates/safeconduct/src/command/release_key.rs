@@ -1,14 +1,12 @@
 //! `release-key`: the same request may have an effect again.
 
-use std::process::ExitCode;
-
 use safeconduct_proto::connector::v1 as pb;
 use serde_json::json;
 
 use super::client::{self, Authenticated};
 use crate::cli::{ActArgs, Output, ReleaseKeyArgs};
 use crate::command::call;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 /// An execution as the operator looks at it, and the way to act on it.
@@ -61,5 +59,5 @@ pub(crate) fn run(args: &ReleaseKeyArgs) -> Outcome {
         Output::Human => say!("{}: its keys were free before", execution.execution_id),
         Output::Json => say!("{}", json!({"execution_id": execution.execution_id, "released": released})),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }

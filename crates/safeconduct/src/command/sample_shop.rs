@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::ExitCode;
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::{complain, say};
 use crate::serve::write_ready;
 
@@ -20,5 +19,5 @@ pub(crate) fn run(listen: SocketAddr, ready_file: Option<&Path>) -> Outcome {
         }
     };
     runtime.block_on(safeconduct_sample_shop::bind_and_serve(listen, tell)).map_err(Failure::unavailable)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }

@@ -1,14 +1,12 @@
 //! `settle`: what became of an execution whose outcome was unknown.
 
-use std::process::ExitCode;
-
 use safeconduct_proto::connector::v1 as pb;
 
 use super::client;
 use super::release_key::LookedAt;
 use crate::cli::{FoundOut, SettleArgs};
 use crate::command::call;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 
 pub(crate) fn run(args: &SettleArgs) -> Outcome {
     let (state, effect) = match args.state {
@@ -34,5 +32,5 @@ pub(crate) fn run(args: &SettleArgs) -> Outcome {
         return Err(Failure::internal("the answer holds no execution"));
     };
     call::show(&execution, args.act.output);
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }

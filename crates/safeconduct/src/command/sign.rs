@@ -1,7 +1,5 @@
 //! `sign`: proofs for trying out.
 
-use std::process::ExitCode;
-
 use aws_lc_rs::hmac;
 use safeconduct_identity_domain::token::{Algorithm, sign};
 use safeconduct_proto::identity::v1 as pb;
@@ -10,18 +8,18 @@ use serde_json::{Map, Value};
 
 use super::client;
 use crate::cli::SignCommand;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 
 pub(crate) fn run(what: SignCommand) -> Outcome {
     match what {
         SignCommand::UserHash { user_id, secret_file } => {
             say!("{}", user_hash(&client::read_text(&secret_file)?, &user_id));
-            Ok(ExitCode::SUCCESS)
+            Ok(Code::SUCCESS)
         }
         SignCommand::Token { user_id, secret_file, alg, lifetime, claims } => {
             say!("{}", token(&client::read_text(&secret_file)?, &user_id, &alg, lifetime, &claims)?);
-            Ok(ExitCode::SUCCESS)
+            Ok(Code::SUCCESS)
         }
         SignCommand::Assertion { workspace, user_id, secret_file, address, token_file, presenter, ca } => {
             let hash = user_hash(&client::read_text(&secret_file)?, &user_id);
@@ -34,7 +32,7 @@ pub(crate) fn run(what: SignCommand) -> Outcome {
                 answer.map_err(|status| Failure::refused(client::explain(&status)))
             })?;
             say!("{}", answer.into_inner().assertion);
-            Ok(ExitCode::SUCCESS)
+            Ok(Code::SUCCESS)
         }
     }
 }

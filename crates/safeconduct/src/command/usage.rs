@@ -3,7 +3,6 @@
 //! Which limits there are stands in the definitions; admission has the counts.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use super::client;
 use crate::cli::{Output, UsageArgs};
 use crate::command::call;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::say;
 use crate::workspaces;
 
@@ -48,7 +47,7 @@ pub(crate) fn run(args: &UsageArgs) -> Outcome {
         Output::Human => human(&lines, &per_input),
         Output::Json => say!("{}", to_json(&lines, &per_input)),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(option: &str, text: &str) -> Result<T, Failure> {

@@ -8,7 +8,6 @@ mod suite;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use safeconduct_service::config::{Config, LoadOptions, LogFormat, RuntimeKind, process_environment};
@@ -19,7 +18,7 @@ use safeconduct_types::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{ServeArgs, Which};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 
 const SERVICES: [&str; 4] = ["identity", "otp", "connector", "admission"];
 
@@ -92,7 +91,7 @@ async fn serve(args: &ServeArgs, config: Config, environment: Vec<(String, Strin
     }
     let drained = server.run(async move { stop.wait().await }).await.map_err(Failure::unavailable)?;
     tracing::info!(calls_cut = drained.calls_cut, tasks_cut = drained.tasks_cut, "stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
 
 fn addresses(server: &Server) -> BTreeMap<&'static str, String> {

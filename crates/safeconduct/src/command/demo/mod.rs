@@ -6,12 +6,10 @@ mod story;
 mod teller;
 mod waterfall;
 
-use std::process::ExitCode;
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DemoArgs;
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use crate::say::complain;
 
 pub(crate) fn run(args: &DemoArgs) -> Outcome {
@@ -20,7 +18,7 @@ pub(crate) fn run(args: &DemoArgs) -> Outcome {
         tokio::select! {
             outcome = play(args) => outcome,
             // What was started ends with the story, however that ends.
-            stopped = told_to_stop() => stopped.map(|()| ExitCode::from(130)).map_err(Failure::internal),
+            stopped = told_to_stop() => stopped.map(|()| Code::INTERRUPTED).map_err(Failure::internal),
         }
     })
 }
@@ -53,9 +51,9 @@ async fn play(args: &DemoArgs) -> Outcome {
     }
     teller.title("Every step came out as told.");
     if args.once {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Code::SUCCESS);
     }
     site.print_commands(&teller);
     told_to_stop().await.map_err(Failure::internal)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Code::SUCCESS)
 }
