@@ -123,37 +123,43 @@ pub fn build(options: &Options, env: &dyn Fn(&str) -> Option<String>) -> Result<
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_context_activation(false)
-        .with_filter(numbered(exporting.exports()));
+        .with_filter(numbered(exporting.exports() || !json(options.format)));
     let subscriber = Registry::default().with(spans).with(lines(options.format, filter));
     Ok((Dispatch::new(subscriber), Guard(exporting)))
 }
 
-/// Our own spans only: transports open thousands of their own. If nobody collects them, a span is worth its cost only
+/// Our own spans only: transports open thousands of their own. If nobody reads them, a span is worth its cost only
 /// where another is begun under it, which takes its trace id: not where a decision is made, a contact is verified or
-/// the store is called; there the call's own span has the same one.
-fn numbered(exports: bool) -> Targets {
+/// the store is called; there the call's own span has the same one. And nothing need be told about a call.
+fn numbered(read: bool) -> Targets {
     let ours = Targets::new().with_target("safeconduct", LevelFilter::INFO);
-    let quiet = if exports { &[][..] } else { &["safeconduct_admission", "safeconduct_identity", "safeconduct_store"] };
+    let quiet = if read { &[][..] } else { &QUIET };
     quiet.iter().fold(ours, |ours, target| ours.with_target(*target, LevelFilter::OFF))
+}
+
+const QUIET: [&str; 4] =
+    ["safeconduct_admission", "safeconduct_identity", "safeconduct_store", "safeconduct_service::call"];
+
+/// Whether a line is one JSON object.
+fn json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Human => false,
+    }
 }
 
 fn lines<S>(format: LogFormat, filter: EnvFilter) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let terminal = std::io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Json => true,
-        LogFormat::Human => false,
-    };
-    if json {
+    if json(format) {
         // Its lines name the span by its ids only: nothing is to be formatted when one begins.
         #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is bound to one lifetime")]
         let events = filter_fn(|about| about.is_event());
         layer.event_format(JsonLines).with_filter(filter.and(events)).boxed()
     } else {
-        layer.with_ansi(terminal).compact().with_filter(filter).boxed()
+        layer.with_ansi(std::io::stderr().is_terminal()).compact().with_filter(filter).boxed()
     }
 }

@@ -7,7 +7,7 @@ use tracing::dispatcher::with_default;
 use tracing::info_span;
 
 use crate::collector::Collector;
-use crate::{InitError, Options, build, propagate};
+use crate::{InitError, LogFormat, Options, build, propagate};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -103,6 +103,22 @@ fn without_a_collector_traces_still_have_ids_and_go_on() {
             let sent = outgoing.get("traceparent").and_then(|value| value.to_str().ok()).expect("a header");
             assert!(sent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && sent.ends_with("-01"), "{sent}");
             assert!(!sent.contains("b7ad6b7169203331"), "our own span is the parent of what comes next");
+        });
+    }
+}
+
+#[test]
+fn about_a_call_is_told_what_somebody_reads_and_no_more() {
+    let collected = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")];
+    for (format, variables, told) in
+        [(LogFormat::Json, &[][..], false), (LogFormat::Json, &collected, true), (LogFormat::Human, &[], true)]
+    {
+        let (dispatch, _guard) = build(&Options { format, ..quiet() }, &env(variables)).expect("options");
+        with_default(&dispatch, || {
+            let span = info_span!(target: "safeconduct_service::call", "call", rpc.method = "Say");
+            assert_eq!(!span.is_disabled(), told, "{format:?} {variables:?}");
+            let numbered = info_span!(target: "safeconduct_service::layers", "numbered");
+            assert!(numbered.in_scope(propagate::current_trace_id).is_some());
         });
     }
 }

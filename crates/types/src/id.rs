@@ -117,14 +117,14 @@ text_id! {
 impl ContactId {
     /// The id that stands for these bytes (a keyed hash of what was proven).
     pub fn from_digest(digest: &[u8; 16]) -> Self {
-        Self(format!("cnt_{}", hex(digest)))
+        Self(format!("cnt_{}", hex::encode(digest)))
     }
 }
 
 impl SessionId {
     /// A new id.
     pub fn generate(random: &dyn Random) -> Self {
-        Self(format!("ses_{}", hex(&random.bytes::<16>())))
+        Self(format!("ses_{}", hex::encode(&random.bytes::<16>())))
     }
 }
 
@@ -134,7 +134,7 @@ const ROUTE_LEN: usize = 8;
 impl ExecutionId {
     /// A new id for an execution of this contact.
     pub fn generate(workspace: &WorkspaceId, contact: &ContactId, random: &dyn Random) -> Self {
-        Self(format!("exe_{}{}", hex(&route(workspace, contact)), hex(&random.bytes::<16>())))
+        Self(format!("exe_{}{}", hex::encode(&route(workspace, contact)), hex::encode(&random.bytes::<16>())))
     }
 
     /// Which shard holds the record: equal for all executions of one contact.
@@ -144,7 +144,7 @@ impl ExecutionId {
 
     /// The route that all executions of this contact carry.
     pub fn route_of(workspace: &WorkspaceId, contact: &ContactId) -> String {
-        hex(&route(workspace, contact))
+        hex::encode(&route(workspace, contact))
     }
 }
 
@@ -185,7 +185,7 @@ impl OperationId {
 
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -200,20 +200,10 @@ impl FromStr for OperationId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         const WRONG: IdError = IdError { what: "an operation id", form: "32 hexadecimal digits" };
-        if text.len() != 32 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Err(WRONG);
-        }
-        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| WRONG)
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| WRONG)?;
+        Ok(Self(bytes))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-        text
-    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use safeconduct_store::{
 };
 use safeconduct_types::{OperationId, Timestamp};
 
-use super::{Engine, Members, Need, Step, Stepped, moment, need, stepped};
+use super::{Engine, Members, Need, Step, Stepped, need, stepped};
 
 /// How much longer than it means something the state of a rate is kept, in microseconds: 10 s, more than a clock goes
 /// back within a process.
@@ -325,7 +325,7 @@ impl Engine for EmbeddedEngine {
     }
 
     fn now_estimate(&self) -> Timestamp {
-        moment(self.store.pace().here())
+        self.store.pace().estimate()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

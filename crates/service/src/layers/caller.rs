@@ -10,7 +10,7 @@ use safeconduct_types::{Reason, Refusal};
 use tonic::body::Body;
 use tracing::Span;
 
-use super::{Answer, Serve, form, is_health, refuse};
+use super::{Passing, Routes, Serve, form, is_health, refuse};
 
 /// Says who calls. Asked once for every call, so it must be quick.
 pub trait Authenticate: Send + Sync + 'static {
@@ -70,19 +70,27 @@ impl InProcess {
 #[derive(Clone, Debug)]
 pub struct PeerCertificate(pub(crate) Arc<[u8]>);
 
-pub(super) struct Authenticated<S> {
-    inner: S,
+pub(super) struct Authenticated {
+    routes: Routes,
     authenticator: Arc<dyn Authenticate>,
     open_reflection: bool,
 }
 
-impl<S> Authenticated<S> {
-    pub(super) fn new(inner: S, authenticator: Arc<dyn Authenticate>, open_reflection: bool) -> Self {
-        Self { inner, authenticator, open_reflection }
+impl Authenticated {
+    pub(super) fn new(routes: Routes, authenticator: Arc<dyn Authenticate>, open_reflection: bool) -> Self {
+        Self { routes, authenticator, open_reflection }
     }
 
     fn is_open(&self, request: &Request<Body>) -> bool {
         is_health(request) || (self.open_reflection && request.uri().path().starts_with("/grpc.reflection."))
+    }
+
+    /// Has handlers find who calls.
+    fn identify(&self, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let caller = self.caller(request)?;
+        Span::current().record("safeconduct.caller", &*caller.name);
+        (caller.insert)(request.extensions_mut());
+        Ok(())
     }
 
     fn caller(&self, request: &Request<Body>) -> Result<CallerExtension, Refusal> {
@@ -100,22 +108,20 @@ impl<S> Authenticated<S> {
     }
 }
 
-impl<S: Serve> Serve for Authenticated<S> {
-    fn serve(&self, mut request: Request<Body>) -> Answer {
+impl Serve for Authenticated {
+    fn serve(&self, mut request: Request<Body>) -> impl Future<Output = Passing> + Send + use<> {
         let open = self.is_open(&request);
-        if !open {
-            match self.caller(&request) {
-                Ok(caller) => {
-                    Span::current().record("safeconduct.caller", &*caller.name);
-                    (caller.insert)(request.extensions_mut());
-                }
-                Err(refusal) => return Box::pin(std::future::ready(Ok(refuse(&refusal)))),
-            }
-        }
+        let known = if open { Ok(()) } else { self.identify(&mut request) };
         // The credential has done its work; what no handler gets, no handler can leak.
         request.headers_mut().remove(AUTHORIZATION);
-        let answered = self.inner.serve(request);
-        // Health and reflection are tonic's own, in their own form.
-        Box::pin(async move { answered.await.map(|response| if open { response } else { form::ours(response) }) })
+        let answer = known.map(|()| self.routes.serve(request));
+        async move {
+            let response = match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                Err(refusal) => return refuse(&refusal).into(),
+            };
+            // Health and reflection are tonic's own, in their own form.
+            if open { response } else { form::ours(response) }.into()
+        }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{Answer, InProcess, Method, Serve, Watch, Watched, refuse};
+use super::{InProcess, Method, Passing, Serve, refuse};
 use crate::process::{CallLimits, Process};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -31,12 +31,10 @@ impl<S> Limit<S> {
     }
 }
 
-impl<S: Serve> Serve for Limit<S> {
-    fn serve(&self, mut request: Request<Body>) -> Answer {
-        let timeout = match parse_timeout(request.headers()) {
-            Ok(timeout) => timeout,
-            Err(refusal) => return Box::pin(std::future::ready(Ok(refuse(&refusal)))),
-        };
+impl<S: Serve> Limit<S> {
+    /// How long this call may take, which handlers find with the request.
+    fn bound(&self, request: &mut Request<Body>) -> Result<Remaining, Refusal> {
+        let timeout = parse_timeout(request.headers())?;
         let streams = request.extensions().get::<Arc<Method>>().is_some_and(|method| method.streams());
         let timeout = match timeout {
             // A stream lasts as long as its caller wants it to.
@@ -44,8 +42,7 @@ impl<S: Serve> Serve for Limit<S> {
             given => Some(given.unwrap_or(self.limits.default_deadline).min(self.limits.max_deadline)),
         };
         if timeout == Some(Duration::ZERO) {
-            let refusal = Refusal::new(Reason::DeadlineTooShort, "the deadline had passed when the call arrived");
-            return Box::pin(std::future::ready(Ok(refuse(&refusal))));
+            return Err(Refusal::new(Reason::DeadlineTooShort, "the deadline had passed when the call arrived"));
         }
         if let Some(timeout) = timeout {
             request.extensions_mut().insert(Deadline::within(self.clock.instant(), timeout));
@@ -54,15 +51,27 @@ impl<S: Serve> Serve for Limit<S> {
         // In process there is no elsewhere, and the sister still needs it for the calls that have begun.
         let is_ours = request.extensions().get::<InProcess>().is_some();
         let draining = (streams && !is_ours).then(|| self.draining.clone());
-        let mut remaining = Remaining::new(timeout, draining);
-        let answer = self.inner.serve(request);
-        Box::pin(async move {
+        Ok(Remaining::new(timeout, draining))
+    }
+}
+
+impl<S: Serve> Serve for Limit<S> {
+    fn serve(&self, mut request: Request<Body>) -> impl Future<Output = Passing> + Send + use<S> {
+        let begun = self.bound(&mut request).map(|remaining| (remaining, self.inner.serve(request)));
+        async move {
+            let (mut remaining, answer) = match begun {
+                Ok(begun) => begun,
+                Err(refusal) => return refuse(&refusal).into(),
+            };
             tokio::select! {
                 biased;
-                response = answer => Ok(Watched::response(response?, remaining)),
-                status = std::future::poll_fn(|cx| remaining.cut(cx)) => Ok(status.into_http()),
+                mut passing = answer => {
+                    passing.held.remaining = Some(remaining);
+                    passing
+                }
+                status = std::future::poll_fn(|cx| remaining.cut(cx)) => status.into_http().into(),
             }
-        })
+        }
     }
 }
 
@@ -78,8 +87,9 @@ impl Remaining {
     }
 }
 
-impl Watch for Remaining {
-    fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+impl Remaining {
+    /// Ready when the time is over, with what to tell.
+    pub(crate) fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
             return Poll::Ready(exceeded());
         }

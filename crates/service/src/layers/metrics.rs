@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub struct Method {
     micros: AtomicU64,
     /// Nanoseconds of work a call takes, as a moving average.
     cost: AtomicU64,
+    /// Calls that asked whether to be measured; goes round.
+    turns: AtomicU32,
 }
 
 impl Method {
@@ -37,6 +39,7 @@ impl Method {
             calls: Default::default(),
             micros: AtomicU64::new(0),
             cost: AtomicU64::new(0),
+            turns: AtomicU32::new(0),
         }
     }
 
@@ -63,6 +66,15 @@ impl Method {
     /// How much work one call has been lately, waiting not counted.
     pub(crate) fn cost(&self) -> Duration {
         Duration::from_nanos(self.cost.load(Ordering::Relaxed))
+    }
+
+    /// Whether this call is one of those by which cheap calls are known: the first, and a few of the others.
+    pub(crate) fn sampled(&self) -> bool {
+        const ONE_IN: u32 = 8;
+        // As below: a turn that is counted once for two calls is no loss.
+        let turn = self.turns.load(Ordering::Relaxed);
+        self.turns.store(turn.wrapping_add(1), Ordering::Relaxed);
+        turn.is_multiple_of(ONE_IN)
     }
 
     /// Notes how much work a call was.

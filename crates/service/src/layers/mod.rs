@@ -7,6 +7,7 @@ mod deadline;
 mod form;
 mod metrics;
 mod panic;
+mod passing;
 mod routes;
 mod shed;
 mod trace;
@@ -26,6 +27,7 @@ pub use caller::{Authenticate, CallerExtension, InProcess, PeerCertificate};
 pub(crate) use deadline::{Remaining, exceeded, timeout_value};
 pub use metrics::{Method, Metrics};
 pub use panic::hide_panic_payloads;
+use passing::Passing;
 pub use routes::{Generated, Routes};
 pub(crate) use shed::Gate;
 pub(crate) use trace::record_status;
@@ -34,7 +36,8 @@ use crate::process::Process;
 
 /// What a layer wraps: the next layer, or the routes. Always ready: what limits calls is the shed layer.
 trait Serve: Send + Sync + 'static {
-    fn serve(&self, request: Request<Body>) -> Answer;
+    /// The call as far as this layer; it borrows nothing.
+    fn serve(&self, request: Request<Body>) -> impl Future<Output = Passing> + Send + use<Self>;
 }
 
 /// An answer on its way.
@@ -42,7 +45,10 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>
 
 /// Routes behind all layers: what a listener serves, and what a sister in the same process calls. Clones share them.
 #[derive(Clone)]
-pub struct Layered(Arc<dyn Serve>);
+pub struct Layered(Arc<All>);
+
+/// Known to the compiler as a whole: a call is one future, however many layers there are.
+type All = trace::Trace<panic::Panic<deadline::Limit<shed::Shed<caller::Authenticated>>>>;
 
 impl Layered {
     /// Takes a call.

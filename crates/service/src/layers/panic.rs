@@ -12,7 +12,7 @@ use safeconduct_telemetry::propagate;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{Answer, Metrics, Serve, Watch, Watched};
+use super::{Metrics, Passing, Serve};
 
 pub(super) struct Panic<S> {
     inner: S,
@@ -26,43 +26,38 @@ impl<S> Panic<S> {
 }
 
 impl<S: Serve> Serve for Panic<S> {
-    fn serve(&self, request: Request<Body>) -> Answer {
-        let watch = Unwinding(Arc::clone(&self.metrics));
+    fn serve(&self, request: Request<Body>) -> impl Future<Output = Passing> + Send + use<S> {
+        let unwinding = Unwinding(Arc::clone(&self.metrics));
         // What calls share is atomic, or behind locks in whose every section it stays whole: what a panic leaves behind
         // can be used.
-        let answer = match catch_unwind(AssertUnwindSafe(|| self.inner.serve(request))) {
-            Ok(answer) => answer,
-            Err(payload) => {
-                let response = watch.status(payload).into_http();
-                return Box::pin(std::future::ready(Ok(response)));
+        let begun = catch_unwind(AssertUnwindSafe(|| self.inner.serve(request)));
+        async move {
+            let answered = match begun {
+                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+                Err(payload) => Err(payload),
+            };
+            match answered {
+                Ok(mut passing) => {
+                    passing.held.unwinding = Some(unwinding);
+                    passing
+                }
+                Err(payload) => unwinding.status(payload).into_http().into(),
             }
-        };
-        Box::pin(async move {
-            match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(answer) => answer.map(|response| Watched::response(response, watch)),
-                Err(payload) => Ok(watch.status(payload).into_http()),
-            }
-        })
+        }
     }
 }
 
-struct Unwinding(Arc<Metrics>);
+pub(super) struct Unwinding(Arc<Metrics>);
 
 impl Unwinding {
     /// Without `ErrorInfo`, which would claim that the call had no effect: a handler that panicked may have acted.
-    fn status(&self, payload: Box<dyn Any + Send>) -> Status {
+    pub(super) fn status(&self, payload: Box<dyn Any + Send>) -> Status {
         // The payload can hold anything the handler held; nobody gets to see it.
         drop(payload);
         self.0.panics.fetch_add(1, Ordering::Relaxed);
         let trace = propagate::current_trace_id().unwrap_or_default();
         tracing::error!(trace, "a call ended in a panic");
         Status::internal(format!("a fault of ours ended this call; ask again with the same key (trace {trace})"))
-    }
-}
-
-impl Watch for Unwinding {
-    fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Status> {
-        catch_unwind(AssertUnwindSafe(poll)).map_err(|payload| self.status(payload))
     }
 }
 

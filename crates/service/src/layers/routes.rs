@@ -10,7 +10,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::{Answer, Serve};
+use super::Answer;
 
 /// The services of a listener, by their full names: one of each, the last that was added. A path within none of them is
 /// answered `UNIMPLEMENTED`.
@@ -42,8 +42,8 @@ impl fmt::Debug for Routes {
     }
 }
 
-impl Serve for Routes {
-    fn serve(&self, request: Request<Body>) -> Answer {
+impl Routes {
+    pub(super) fn serve(&self, request: Request<Body>) -> Answer {
         // `/package.Service/Method` (gRPC over HTTP/2, "Requests").
         let path = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         let named = path.filter(|(_, method)| !method.is_empty()).map(|(service, _)| service);
@@ -73,6 +73,11 @@ impl<S> Generated for S where
         + Sync
         + 'static
 {
+}
+
+/// A service, whichever it is.
+trait Serve: Send + Sync + 'static {
+    fn serve(&self, request: Request<Body>) -> Answer;
 }
 
 struct Route<S>(S);

@@ -9,7 +9,7 @@ use http::Request;
 use safeconduct_types::{Reason, Refusal};
 use tonic::body::Body;
 
-use super::{Answer, InProcess, Metrics, Serve, Watch, Watched, is_health, refuse};
+use super::{InProcess, Metrics, Passing, Serve, is_health, refuse};
 
 /// How long whoever was turned away should wait at least.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -36,15 +36,13 @@ impl Gate {
 }
 
 /// The right to be inside, until the last byte of the answer is handed over.
-struct Permit(Arc<Gate>);
+pub(super) struct Permit(Arc<Gate>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.inside.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-impl Watch for Permit {}
 
 pub(super) struct Shed<S> {
     inner: S,
@@ -58,19 +56,34 @@ impl<S> Shed<S> {
     }
 }
 
-impl<S: Serve> Serve for Shed<S> {
-    fn serve(&self, request: Request<Body>) -> Answer {
+impl<S: Serve> Shed<S> {
+    /// A place for this call, if it needs one.
+    fn place(&self, request: &Request<Body>) -> Result<Option<Permit>, Refusal> {
         // A call from within belongs to one that was let in; refusing it would waste what that one has done.
-        if is_health(&request) || request.extensions().get::<InProcess>().is_some() {
-            return self.inner.serve(request);
+        if is_health(request) || request.extensions().get::<InProcess>().is_some() {
+            return Ok(None);
         }
-        let Some(permit) = self.gate.enter() else {
-            self.metrics.shed.fetch_add(1, Ordering::Relaxed);
-            let refusal = Refusal::new(Reason::Overloaded, "too many calls are in flight; try again in a moment");
-            let response = refuse(&refusal.with_retry_after(RETRY_AFTER));
-            return Box::pin(std::future::ready(Ok(response)));
-        };
-        let answer = self.inner.serve(request);
-        Box::pin(async move { answer.await.map(|response| Watched::response(response, permit)) })
+        if let Some(permit) = self.gate.enter() {
+            return Ok(Some(permit));
+        }
+        self.metrics.shed.fetch_add(1, Ordering::Relaxed);
+        let refusal = Refusal::new(Reason::Overloaded, "too many calls are in flight; try again in a moment");
+        Err(refusal.with_retry_after(RETRY_AFTER))
+    }
+}
+
+impl<S: Serve> Serve for Shed<S> {
+    fn serve(&self, request: Request<Body>) -> impl Future<Output = Passing> + Send + use<S> {
+        let begun = self.place(&request).map(|permit| (permit, self.inner.serve(request)));
+        async move {
+            match begun {
+                Ok((permit, answer)) => {
+                    let mut passing = answer.await;
+                    passing.held.permit = permit;
+                    passing
+                }
+                Err(refusal) => refuse(&refusal).into(),
+            }
+        }
     }
 }

@@ -13,7 +13,8 @@ use tonic_types::StatusExt;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-use super::{Answer, Method, Metrics, Serve, Watch, Watched};
+use super::passing::{Passage, Passing};
+use super::{Answer, Method, Metrics, Serve, Watched};
 
 pub(super) struct Trace<S> {
     inner: S,
@@ -27,41 +28,46 @@ impl<S> Trace<S> {
     }
 }
 
-impl<S: Serve> Serve for Trace<S> {
-    fn serve(&self, mut request: Request<Body>) -> Answer {
+impl<S: Serve> Trace<S> {
+    pub(super) fn serve(&self, mut request: Request<Body>) -> Answer {
         let known = request.extensions().get::<Arc<Method>>().cloned();
         let method = known.unwrap_or_else(|| self.metrics.method(request.uri().path()));
-        let span = info_span!(
-            target: "safeconduct_service::call",
-            "call",
-            otel.name = method.full_name(),
-            otel.kind = "server",
-            otel.status_code = Empty,
-            rpc.system = "grpc",
-            rpc.service = method.service(),
-            rpc.method = method.name(),
-            rpc.grpc.status_code = Empty,
-            safeconduct.caller = Empty,
-            safeconduct.reason = Empty,
-        );
+        let span = span(&method);
         propagate::extract(request.headers(), &span);
-        let call = Call::begin(&span, &method, &self.metrics, &self.clock);
+        let mut call = Call::begin(&span, &method, &self.metrics, &self.clock);
         request.extensions_mut().insert(method);
         let answer = span.in_scope(|| self.inner.serve(request)).instrument(span);
         Box::pin(async move {
-            let mut call = call;
-            let response = answer.await?;
+            let Passing { response, held } = answer.await;
             if response.headers().contains_key(Status::GRPC_STATUS) {
                 call.end(response.headers(), response.extensions().get());
                 return Ok(response);
             }
-            Ok(Watched::response(response, call))
+            Ok(Watched::response(response, Passage { call, held }))
         })
     }
 }
 
+/// What is told about a call where somebody reads it; elsewhere a span that has no more than its trace.
+fn span(method: &Method) -> Span {
+    let told = info_span!(
+        target: "safeconduct_service::call",
+        "call",
+        otel.name = method.full_name(),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = method.service(),
+        rpc.method = method.name(),
+        rpc.grpc.status_code = Empty,
+        safeconduct.caller = Empty,
+        safeconduct.reason = Empty,
+    );
+    if told.is_disabled() { info_span!("numbered") } else { told }
+}
+
 /// A call that has begun. If it is dropped before it has ended, whoever called has gone away.
-struct Call {
+pub(super) struct Call {
     span: Span,
     method: Arc<Method>,
     metrics: Arc<Metrics>,
@@ -83,7 +89,17 @@ impl Call {
         }
     }
 
-    fn end(&mut self, headers: &HeaderMap, status: Option<&Status>) {
+    pub(super) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Makes a part of the answer. The rest of a stream is made then, and is part of the trace; the only message of any
+    /// other call was made before, and all that is left is to write it down.
+    pub(super) fn within<T>(&self, make: impl FnOnce() -> T) -> T {
+        if self.method.streams() { self.span.in_scope(make) } else { make() }
+    }
+
+    pub(super) fn end(&mut self, headers: &HeaderMap, status: Option<&Status>) {
         let code = record_status(&self.span, headers, status, is_our_fault);
         self.count(code);
     }
@@ -95,17 +111,6 @@ impl Call {
             let took = self.clock.instant().saturating_duration_since(self.began);
             self.method.count(code, took);
         }
-    }
-}
-
-impl Watch for Call {
-    fn trailers(&mut self, trailers: &HeaderMap) {
-        self.end(trailers, None);
-    }
-
-    fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> Result<T, Status> {
-        // The rest of a stream is made while its body is polled.
-        Ok(self.span.in_scope(poll))
     }
 }
 

@@ -71,15 +71,15 @@ impl Acceptor {
         // Whoever is in the backlog believes to be connected; closing the socket now would reset them.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            let Ok((stream, peer)) = listener.accept() else { return };
-            self.workers.take(Job { stream, peer, listener: self.index, slot });
+            let Ok((stream, _)) = listener.accept() else { return };
+            self.workers.take(Job { stream, listener: self.index, slot });
         }
     }
 
     async fn accept(&self, listener: &tokio::net::TcpListener) {
         while let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
-            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => self.workers.take(Job { stream, peer, listener: self.index, slot }),
+            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => self.workers.take(Job { stream, listener: self.index, slot }),
                 Err(error) => {
                     tracing::warn!(listener = self.name, %error, "a connection could not be accepted");
                     // Out of file descriptors, most likely: some will be closed soon.

@@ -1,7 +1,7 @@
 //! One connection, from the handshake to the last call.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::transport::server::TcpConnectInfo;
 
 use super::TransportOptions;
 use super::lend::{Lending, Running};
@@ -28,7 +27,6 @@ const PREFACE: usize = 24;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 pub(super) struct Connection {
-    pub(super) peer: SocketAddr,
     pub(super) tls: Option<Acceptor>,
     pub(super) service: Layered,
     pub(super) metrics: Arc<Metrics>,
@@ -49,17 +47,16 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn connect(stream: TcpStream, connection: Connection) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
-    let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(connection.peer) };
     let Some(tls) = &connection.tls else {
-        return http(stream, Peer { info, certificate: None }, connection).await;
+        return http(stream, None, connection).await;
     };
     let stream = tokio::time::timeout(connection.transport.handshake_timeout, tls.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().map(|leaf| PeerCertificate(Arc::from(leaf.as_ref())));
-    http(stream, Peer { info, certificate }, connection).await
+    http(stream, certificate, connection).await
 }
 
-async fn http<IO>(stream: IO, peer: Peer, connection: Connection) -> Result<(), Failure>
+async fn http<IO>(stream: IO, certificate: Option<PeerCertificate>, connection: Connection) -> Result<(), Failure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -75,7 +72,7 @@ where
             .keep_alive_interval(transport.keepalive_interval)
             .keep_alive_timeout(transport.keepalive_timeout)
             .auto_date_header(false)
-            .serve_connection(io, PerCall { service, metrics, lending, peer })
+            .serve_connection(io, PerCall { service, metrics, lending, certificate })
     );
     let mut quiet = std::pin::pin!(tokio::time::sleep(transport.handshake_timeout));
     let mut listening = true;
@@ -103,19 +100,12 @@ where
     }
 }
 
-/// Who is at the other end.
-#[derive(Clone)]
-struct Peer {
-    info: TcpConnectInfo,
-    certificate: Option<PeerCertificate>,
-}
-
 /// Hands each request to the service, with what is known about the peer.
 struct PerCall {
     service: Layered,
     metrics: Arc<Metrics>,
     lending: Lending,
-    peer: Peer,
+    certificate: Option<PeerCertificate>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for PerCall {
@@ -127,8 +117,7 @@ impl hyper::service::Service<Request<Incoming>> for PerCall {
         let mut request = request.map(Body::new);
         let method = self.metrics.method(request.uri().path());
         request.extensions_mut().insert(Arc::clone(&method));
-        request.extensions_mut().insert(self.peer.info.clone());
-        if let Some(certificate) = &self.peer.certificate {
+        if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         self.lending.run(&self.service, request, method)

@@ -62,7 +62,8 @@ impl Lending {
     /// Runs a call here or, if it is a costly one and somebody else has fewer of those, there.
     pub(super) fn run(&self, service: &Layered, request: Request<Body>, method: Arc<Method>) -> Running {
         let Some(own) = self.workers.get(self.own).filter(|_| method.cost() >= COSTLY) else {
-            return self.running(service.serve(request), method, None);
+            let answer = service.serve(request);
+            return if method.sampled() { self.running(answer, method, None) } else { Running { answer, meter: None } };
         };
         let now = Tick::after(self.clock.instant().saturating_duration_since(self.began));
         own.demand.add(now, method.cost());

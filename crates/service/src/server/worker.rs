@@ -1,7 +1,7 @@
 //! Where connections are served.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,7 +20,6 @@ use crate::process::Process;
 /// An accepted connection on its way to a worker.
 pub(super) struct Job {
     pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
     /// Which listener accepted it.
     pub(super) listener: usize,
     pub(super) slot: OwnedSemaphorePermit,
@@ -187,7 +186,6 @@ impl Seat {
         self.process.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let (Some(service), Some(stack)) = (layered.get(job.listener), self.stacks.get(job.listener)) else { return };
         let connection = Connection {
-            peer: job.peer,
             tls: stack.tls.clone(),
             service: service.clone(),
             metrics: Arc::clone(&self.process.metrics),

@@ -53,12 +53,12 @@ impl NamedService for Echo {
 
 /// The descriptors of `test.Echo`, so that spans and counters know it.
 pub(crate) fn descriptors() -> Vec<u8> {
-    let names = ["Say", "Hold", "Wait", "Panic", "Left", "Caller", "Thread", "Work", "Flood", "Watch"];
+    let names = ["Say", "Hold", "Wait", "Panic", "Left", "Caller", "Thread", "Work", "Flood", "Watch", "Break"];
     let method = |name: &str| MethodDescriptorProto {
         name: Some(name.to_owned()),
         input_type: Some(".test.Text".to_owned()),
         output_type: Some(".test.Text".to_owned()),
-        server_streaming: Some(["Flood", "Watch"].contains(&name)),
+        server_streaming: Some(["Flood", "Watch", "Break"].contains(&name)),
         ..MethodDescriptorProto::default()
     };
     let service = ServiceDescriptorProto {
@@ -91,7 +91,7 @@ impl Service<Request<Body>> for Echo {
             let mut grpc = Grpc::new(ProstCodec::<String, String>::default());
             let name = request.uri().path().trim_start_matches("/test.Echo/").to_owned();
             Ok(match name.as_str() {
-                "Flood" | "Watch" => grpc.server_streaming(Handler { echo, name }, request).await,
+                "Flood" | "Watch" | "Break" => grpc.server_streaming(Handler { echo, name }, request).await,
                 _ => grpc.unary(Handler { echo, name }, request).await,
             })
         })
@@ -150,12 +150,18 @@ impl ServerStreamingService<String> for Handler {
     type ResponseStream = Texts;
     type Future = Boxed<Result<tonic::Response<Texts>, Status>>;
 
-    fn call(&mut self, _: tonic::Request<String>) -> Self::Future {
-        let name = self.name.clone();
+    fn call(&mut self, request: tonic::Request<String>) -> Self::Future {
+        let (name, text) = (self.name.clone(), request.into_inner());
         Box::pin(async move {
             let first = tokio_stream::once(Ok("begun".to_owned()));
             let rest: Texts = match name.as_str() {
                 "Flood" => Box::pin(tokio_stream::iter(std::iter::repeat_with(|| Ok("x".repeat(64 * 1024))))),
+                "Break" => Box::pin(futures_util::stream::once(async move {
+                    // What was said before has gone out by then.
+                    tokio::task::yield_now().await;
+                    drop(tracing::info_span!(target: "safeconduct_test", "rest"));
+                    panic!("the secret is {text}")
+                })),
                 _ => Box::pin(tokio_stream::pending()),
             };
             let stream: Texts = Box::pin(tokio_stream::StreamExt::chain(first, rest));
@@ -191,9 +197,18 @@ where
     C: Service<Request<Body>, Response = Response<Body>>,
     C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    open(channel, "Watch", request).await
+}
+
+/// Opens a stream of `test.Echo`. `Break` says "begun" and then panics.
+pub(crate) async fn open<C>(channel: C, method: &str, request: tonic::Request<String>) -> tonic::Streaming<String>
+where
+    C: Service<Request<Body>, Response = Response<Body>>,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut client = tonic::client::Grpc::new(channel);
     assert!(client.ready().await.is_ok(), "there is a connection");
-    let path = PathAndQuery::from_static("/test.Echo/Watch");
+    let path = PathAndQuery::try_from(format!("/test.Echo/{method}")).expect("a path");
     let stream = client.server_streaming(request, path, ProstCodec::<String, String>::default()).await;
     stream.expect("a stream").into_inner()
 }

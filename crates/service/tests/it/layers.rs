@@ -9,7 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::echo::{ask, call, watch};
+use crate::echo::{ask, call, open, watch};
 use crate::suite::{Setup, WITHIN, authorized};
 
 #[tokio::test]
@@ -93,6 +93,24 @@ async fn a_panic_ends_one_call_and_tells_nothing() {
 }
 
 #[tokio::test]
+async fn a_panic_in_the_midst_of_a_stream_ends_that_and_gives_its_place_back() {
+    let limits = CallLimits { max_in_flight: 1, ..CallLimits::default() };
+    let server = Setup { limits, ..Setup::default() }.start();
+    let channel = server.plain();
+    let mut stream = open(channel.clone(), "Break", authorized("hunter2")).await;
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
+    let status = stream.message().await.expect_err("a fault");
+    assert_eq!(status.code(), Code::Internal);
+    assert!(!format!("{status:?}").contains("hunter2"), "{status:?}");
+    drop(stream);
+    assert_eq!(call(&channel, "Say", authorized("still here")).await.expect("an answer"), "still here");
+    let text = server.process.metrics.render();
+    assert!(text.contains("safeconduct_panics_total 1"), "{text}");
+    let counted = "safeconduct_calls_total{service=\"test.Echo\",method=\"Break\",code=\"13\"} 1";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
 async fn one_call_too_many_is_told_to_come_back() {
     let limits = CallLimits { max_in_flight: 1, ..CallLimits::default() };
     let server = Setup { limits, ..Setup::default() }.start();
@@ -110,6 +128,20 @@ async fn one_call_too_many_is_told_to_come_back() {
     server.echo.release.add_permits(1);
     assert_eq!(held.await.unwrap().expect("the first is served"), "held");
     assert_eq!(call(&second, "Say", authorized("now")).await.expect("there is room again"), "now");
+}
+
+#[tokio::test]
+async fn an_answer_has_its_place_until_its_end() {
+    let limits = CallLimits { max_in_flight: 1, ..CallLimits::default() };
+    let server = Setup { limits, ..Setup::default() }.start();
+    let channel = server.plain();
+    let mut stream = watch(channel.clone(), authorized("")).await;
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
+    let status = call(&channel, "Say", authorized("")).await.expect_err("refused");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    drop(stream);
+    let served = async { while call(&channel, "Say", authorized("")).await.is_err() {} };
+    tokio::time::timeout(WITHIN, served).await.expect("there is room once nobody listens any more");
 }
 
 #[tokio::test]

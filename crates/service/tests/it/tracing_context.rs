@@ -6,7 +6,7 @@ use safeconduct_telemetry::collector::{CollectedSpan, Collector};
 use safeconduct_telemetry::{Guard, Options, init};
 use tonic::metadata::MetadataValue;
 
-use crate::echo::call;
+use crate::echo::{call, open};
 use crate::suite::{Setup, WITHIN, authorized};
 
 static TELEMETRY: OnceLock<(Collector, Guard)> = OnceLock::new();
@@ -74,6 +74,26 @@ async fn one_trace_goes_through_every_hop() {
         let caller = server.attribute(safeconduct_telemetry::field::CALLER).expect("the caller's name");
         assert!(["bearer", "connector"].contains(&caller), "{caller}");
     }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_midst_of_a_stream_names_its_trace() {
+    collector();
+    let server = Setup::default().start();
+    let id = "2af7651916cd43dd8448eb211c80319c";
+    let mut request = authorized("hunter2");
+    let parent = MetadataValue::try_from(format!("00-{id}-b7ad6b7169203331-01")).unwrap();
+    request.metadata_mut().insert("traceparent", parent);
+    let mut stream = open(server.plain(), "Break", request).await;
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("begun"));
+    let status = stream.message().await.expect_err("a fault");
+    assert!(status.message().contains(id), "{status:?}");
+    let spans = trace(id, 2).await;
+    let call = spans.iter().find(|span| span.name == "test.Echo/Break").expect("a span");
+    assert!(call.failed);
+    assert_eq!(call.attribute("rpc.grpc.status_code"), Some("13"));
+    let rest = spans.iter().find(|span| span.name == "rest").expect("what came later is part of it");
+    assert_eq!(rest.parent_id.as_ref(), Some(&call.span_id));
 }
 
 #[tokio::test]
