@@ -402,9 +402,8 @@ impl Service {
     }
 
     fn describe(&self, workspace: &safeconduct_types::WorkspaceId, contact: &ContactId) {
-        let span = tracing::Span::current();
-        span.record("safeconduct.workspace", workspace.as_str());
-        span.record("safeconduct.contact", self.trace_names.hash(workspace, contact.as_str()));
+        tracing::Span::current().record("safeconduct.workspace", workspace.as_str());
+        self.trace_names.tell_span(workspace, contact.as_str());
     }
 }
 

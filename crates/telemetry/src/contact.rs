@@ -30,7 +30,7 @@ impl ContactHasher {
         hex::encode(hmac::sign(&self.0, &text).as_ref().get(..12).unwrap_or_default())
     }
 
-    /// Tells the current span which contact it is about. For a span that nobody collects nothing is computed.
+    /// Tells the current span which contact it is about. Where the span does not take it nothing is computed.
     pub fn tell_span(&self, workspace: &WorkspaceId, identifier: &str) {
         let span = Span::current();
         if span.has_field(field::CONTACT) {

@@ -11,6 +11,9 @@ use crate::{Redis, until};
 /// How many masters; each has one replica.
 const MASTERS: usize = 3;
 
+/// A fourth master that has no slot yet, where there is one.
+const SPARE: usize = 2 * MASTERS;
+
 const SLOTS: usize = 16_384;
 
 /// After how many milliseconds without a word a server is given up.
@@ -26,17 +29,21 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Starts the cluster and waits until every server sees every other.
     pub async fn start() -> anyhow::Result<Self> {
-        retry(async || Self::attempt(Extras::default()).await).await
+        retry(async || Self::attempt(Extras::default(), SPARE).await).await
+    }
+
+    /// As `start`, with one more master, [`RedisCluster::spare`], that has no slot.
+    pub async fn start_with_spare() -> anyhow::Result<Self> {
+        retry(async || Self::attempt(Extras::default(), SPARE + 1).await).await
     }
 
     /// As `start`, and they speak TLS to each other and to their clients; see [`Redis::start_tls`].
     pub async fn start_tls(certificates: &Path) -> anyhow::Result<Self> {
         let extras = Extras { certificates: Some(certificates.to_owned()), ..Extras::default() };
-        retry(async || Self::attempt(extras.clone()).await).await
+        retry(async || Self::attempt(extras.clone(), SPARE).await).await
     }
 
-    async fn attempt(extras: Extras) -> anyhow::Result<Self> {
-        let count = 2 * MASTERS;
+    async fn attempt(extras: Extras, count: usize) -> anyhow::Result<Self> {
         let free = free_ports(3 * count)?;
         let (plain, free) = free.split_at(count);
         let (tls, buses) = free.split_at(count);
@@ -105,6 +112,11 @@ impl RedisCluster {
         self.servers.get_mut(index).context("no such server")
     }
 
+    /// The master without a slot, if it was started with one.
+    pub const fn spare(&self) -> usize {
+        SPARE
+    }
+
     /// Which server is now the master of this key's slot.
     pub async fn master_of(&self, key: &str) -> anyhow::Result<usize> {
         for (index, server) in self.servers.iter().enumerate() {
@@ -149,8 +161,13 @@ impl RedisCluster {
         let (source, target) = (self.server(from)?, self.server(to)?);
         let (slot, to_port) = (slot.to_string(), target.port().to_string());
         let set = ["CLUSTER", "SETSLOT", &slot];
-        target.command::<String>(&[&set[..], &["IMPORTING", &id(from)]].concat()).await?;
-        source.command::<String>(&[&set[..], &["MIGRATING", &id(to)]].concat()).await?;
+        // Refused until word has come that the other one is a master, which may have happened just now.
+        until("two masters to know each other as such", LONGEST, async || {
+            let importing = target.command::<String>(&[&set[..], &["IMPORTING", &id(from)]].concat()).await;
+            let migrating = source.command::<String>(&[&set[..], &["MIGRATING", &id(to)]].concat()).await;
+            Ok((importing.is_ok() && migrating.is_ok()).then_some(()))
+        })
+        .await?;
         between().await?;
         loop {
             let keys: Vec<String> = source.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await?;
@@ -178,8 +195,10 @@ fn nodes(ports: &[u16], buses: &[u16], own: usize) -> anyhow::Result<String> {
     for (index, (port, bus)) in ports.iter().zip(buses).enumerate() {
         let myself = if index == own { "myself," } else { "" };
         let master = index % MASTERS;
-        let epoch = master + 1;
-        let (role, slots) = if index == master {
+        let epoch = if index == SPARE { MASTERS + 1 } else { master + 1 };
+        let (role, slots) = if index == SPARE {
+            ("master -".to_owned(), String::new())
+        } else if index == master {
             let slots = format!(" {}-{}", SLOTS * master / MASTERS, SLOTS * (master + 1) / MASTERS - 1);
             ("master -".to_owned(), slots)
         } else {
@@ -187,6 +206,6 @@ fn nodes(ports: &[u16], buses: &[u16], own: usize) -> anyhow::Result<String> {
         };
         writeln!(lines, "{} 127.0.0.1:{port}@{bus} {myself}{role} 0 0 {epoch} connected{slots}", id(index))?;
     }
-    writeln!(lines, "vars currentEpoch {MASTERS} lastVoteEpoch 0")?;
+    writeln!(lines, "vars currentEpoch {} lastVoteEpoch 0", MASTERS + 1)?;
     Ok(lines)
 }

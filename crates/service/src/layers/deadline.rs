@@ -31,7 +31,11 @@ impl<S> Limit<S> {
     }
 }
 
-impl<S: Serve> Limit<S> {
+/// When a call arrived, if it was not taken up at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived(pub(crate) std::time::Instant);
+
+impl<S> Limit<S> {
     /// How long this call may take, which handlers find with the request.
     fn bound(&self, request: &mut Request<Body>) -> Result<Remaining, Refusal> {
         let timeout = parse_timeout(request.headers())?;
@@ -41,11 +45,15 @@ impl<S: Serve> Limit<S> {
             given if streams => given,
             given => Some(given.unwrap_or(self.limits.default_deadline).min(self.limits.max_deadline)),
         };
+        let now = self.clock.instant();
+        // Time counts from the arrival, wherever the call waited since.
+        let waited = request.extensions().get::<Arrived>().map(|arrived| now.saturating_duration_since(arrived.0));
+        let timeout = timeout.map(|timeout| timeout.saturating_sub(waited.unwrap_or_default()));
         if timeout == Some(Duration::ZERO) {
             return Err(Refusal::new(Reason::DeadlineTooShort, "the deadline had passed when the call arrived"));
         }
         if let Some(timeout) = timeout {
-            request.extensions_mut().insert(Deadline::within(self.clock.instant(), timeout));
+            request.extensions_mut().insert(Deadline::within(now, timeout));
         }
         // A stream has no end of its own: it is told to go elsewhere. Whoever watches health has heard before that.
         // In process there is no elsewhere, and the sister still needs it for the calls that have begun.
@@ -210,6 +218,25 @@ mod tests {
         let mut left = Timer::new(Duration::from_hours(1)).expect("a time that can be said");
         let polled = std::future::poll_fn(|cx| Poll::Ready((over.poll(cx), left.poll(cx)))).await;
         assert_eq!(polled, (Poll::Ready(()), Poll::Pending), "nobody had waited for it yet");
+    }
+
+    #[test]
+    fn what_a_call_waited_before_it_was_taken_up_counts() {
+        let clock: Arc<dyn Clock> = Arc::new(safeconduct_types::SystemClock);
+        let limits = CallLimits::default();
+        let limit = Limit { inner: (), limits, clock: Arc::clone(&clock), draining: CancellationToken::new() };
+        let waited = |timeout: &'static str, ago| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert(GRPC_TIMEOUT, HeaderValue::from_static(timeout));
+            let now = clock.instant();
+            request.extensions_mut().insert(Arrived(now.checked_sub(ago).expect("the machine runs for longer")));
+            let bound = limit.bound(&mut request).map(|_| ());
+            bound.map(|()| request.extensions().get::<Deadline>().map(|deadline| deadline.remaining(now)))
+        };
+        let left = waited("5S", Duration::from_secs(2)).expect("time is left").expect("a deadline");
+        assert!(left <= Duration::from_millis(3_500), "{left:?}");
+        let refused = waited("1S", Duration::from_secs(2)).expect_err("none is left");
+        assert_eq!(refused.reason(), Reason::DeadlineTooShort);
     }
 
     #[test]

@@ -68,13 +68,13 @@ impl Method {
         Duration::from_nanos(self.cost.load(Ordering::Relaxed))
     }
 
-    /// Whether this call is one of those by which cheap calls are known: the first, and a few of the others.
-    pub(crate) fn sampled(&self) -> bool {
+    /// For how many cheap calls this one stands: the first for those that follow, and most for none.
+    pub(crate) fn sampled(&self) -> u32 {
         const ONE_IN: u32 = 8;
         // As below: a turn that is counted once for two calls is no loss.
         let turn = self.turns.load(Ordering::Relaxed);
         self.turns.store(turn.wrapping_add(1), Ordering::Relaxed);
-        turn.is_multiple_of(ONE_IN)
+        if turn.is_multiple_of(ONE_IN) { ONE_IN } else { 0 }
     }
 
     /// Notes how much work a call was.

@@ -24,7 +24,7 @@ use tower::Service;
 
 pub(crate) use body::{Watch, Watched};
 pub use caller::{Authenticate, CallerExtension, InProcess, PeerCertificate};
-pub(crate) use deadline::{Remaining, exceeded, timeout_value};
+pub(crate) use deadline::{Arrived, Remaining, exceeded, timeout_value};
 pub use metrics::{Method, Metrics};
 pub use panic::hide_panic_payloads;
 use passing::Passing;

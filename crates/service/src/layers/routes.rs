@@ -101,9 +101,13 @@ mod tests {
     }
 
     async fn code(path: &str) -> Code {
-        let mut request = Request::new(Body::empty());
+        asked(&Routes::new(health()), path, Body::empty()).await
+    }
+
+    async fn asked(routes: &Routes, path: &str, body: Body) -> Code {
+        let mut request = Request::new(body);
         *request.uri_mut() = path.parse().unwrap();
-        let response = Routes::new(health()).serve(request).await.unwrap();
+        let response = routes.serve(request).await.unwrap();
         Status::from_header_map(response.headers()).unwrap().code()
     }
 
@@ -124,9 +128,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_two_services_of_one_name_the_last_is_served() {
-        let routes = Routes::new(health()).add_service(health().max_decoding_message_size(7));
-        assert_eq!(routes.services.len(), 1);
+    #[tokio::test]
+    async fn of_two_services_of_one_name_the_last_is_served() {
+        // A message of 8 bytes: the name of a service that nobody has.
+        let message = || Body::new(http_body_util::Full::from(&b"\0\0\0\0\x08\x0a\x06absent"[..]));
+        let narrow = || health().max_decoding_message_size(7);
+        for (routes, expected) in [
+            (Routes::new(health()).add_service(narrow()), Code::OutOfRange),
+            (Routes::new(narrow()).add_service(health()), Code::NotFound),
+        ] {
+            assert_eq!(asked(&routes, "/grpc.health.v1.Health/Check", message()).await, expected);
+        }
     }
 }

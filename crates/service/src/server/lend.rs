@@ -22,7 +22,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::demand::{Demand, Tick};
-use crate::layers::{Answer, Layered, Method};
+use crate::layers::{Answer, Arrived, Layered, Method};
 
 /// From this much work on a call is worth handing over.
 const COSTLY: Duration = Duration::from_micros(50);
@@ -60,23 +60,28 @@ pub(super) struct Lending {
 
 impl Lending {
     /// Runs a call here or, if it is a costly one and somebody else has fewer of those, there.
-    pub(super) fn run(&self, service: &Layered, request: Request<Body>, method: Arc<Method>) -> Running {
-        let Some(own) = self.workers.get(self.own).filter(|_| method.cost() >= COSTLY) else {
-            let answer = service.serve(request);
-            return if method.sampled() { self.running(answer, method, None) } else { Running { answer, meter: None } };
+    pub(super) fn run(&self, service: &Layered, mut request: Request<Body>, method: Arc<Method>) -> Running {
+        let costly = method.cost() >= COSTLY;
+        let counts = if costly { 1 } else { method.sampled() };
+        let Some(own) = self.workers.get(self.own).filter(|_| counts > 0) else {
+            return Running { answer: service.serve(request), meter: None };
         };
-        let now = Tick::after(self.clock.instant().saturating_duration_since(self.began));
-        own.demand.add(now, method.cost());
+        let arrived = self.clock.instant();
+        let now = Tick::after(arrived.saturating_duration_since(self.began));
+        own.demand.add(now, method.cost().saturating_mul(counts));
+        if !costly {
+            return self.begun(service, request, method, None);
+        }
         let other = self.idler(own, now);
         let taken = Taken::new(&other.unwrap_or(own).calls);
-        let Some(other) = other else { return self.running(service.serve(request), method, Some(taken)) };
+        let Some(other) = other else { return self.begun(service, request, method, Some(taken)) };
+        request.extensions_mut().insert(Arrived(arrived));
         let there = self.clone();
         let service = service.clone();
         // Dropping the handle ends the call, as dropping the call would.
-        let task = AbortOnDropHandle::new(other.handle.spawn(async move {
-            let answer = service.serve(request);
-            there.running(answer, method, Some(taken)).await
-        }));
+        let task = AbortOnDropHandle::new(
+            other.handle.spawn(async move { there.begun(&service, request, method, Some(taken)).await }),
+        );
         Running {
             answer: Box::pin(async move {
                 match task.await {
@@ -97,9 +102,13 @@ impl Lending {
         idle.min_by_key(|other| other.load()).filter(|least| own.load() > 2 * least.load())
     }
 
-    fn running(&self, answer: Answer, method: Arc<Method>, taken: Option<Taken>) -> Running {
+    /// Begins a call that is measured. Whoever calls is looked at before anything is polled, which may be most of it.
+    fn begun(&self, service: &Layered, request: Request<Body>, method: Arc<Method>, taken: Option<Taken>) -> Running {
         let clock = Arc::clone(&self.clock);
-        Running { answer, meter: Some(Meter { method, clock, spent: Duration::ZERO, _taken: taken }) }
+        let began = clock.instant();
+        let answer = service.serve(request);
+        let spent = clock.instant().saturating_duration_since(began);
+        Running { answer, meter: Some(Meter { method, clock, spent, _taken: taken }) }
     }
 }
 

@@ -219,12 +219,15 @@ async fn costly_calls_of_one_connection_get_more_than_one_worker() {
     let channel = server.plain();
     let mut threads = BTreeSet::new();
     // How costly a method is has to be learnt.
-    while threads.len() < 2 {
-        let calls = (0..16).map(|_| call(&channel, "Work", authorized("")));
-        for answer in futures_util::future::join_all(calls).await {
-            threads.insert(answer.expect("an answer"));
+    let learnt = async {
+        while threads.len() < 2 {
+            let calls = (0..16).map(|_| call(&channel, "Work", authorized("")));
+            for answer in futures_util::future::join_all(calls).await {
+                threads.insert(answer.expect("an answer"));
+            }
         }
-    }
+    };
+    tokio::time::timeout(WITHIN, learnt).await.expect("another worker takes some");
     let cheap = call(&channel, "Thread", authorized("")).await.expect("an answer");
     for _ in 0..16 {
         assert_eq!(call(&channel, "Thread", authorized("")).await.expect("an answer"), cheap, "cheap calls stay");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Value, cmd};
+use ::redis::{AsyncConnectionConfig, Client, Value, cmd};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -22,6 +22,8 @@ const TROUBLED: Duration = Duration::from_millis(100);
 /// After a slot has moved, so many looks more go to the server that got it: they may follow at once, and a map from before
 /// would undo the one that was waited for.
 const FRESH: u8 = 3;
+/// The least between two looks, however many wait for one.
+const LEAST: Duration = Duration::from_millis(10);
 
 /// Which master has which slot.
 struct Map {
@@ -97,22 +99,23 @@ impl Cluster {
         self.makes.trouble.notify_one();
     }
 
-    /// Waits until the map says that this server has the slot.
-    pub(super) async fn moved(&self, slot: &Slot, to: &Address) -> Result<(), StoreError> {
+    /// Waits until the map says that the slot is elsewhere than at `from`, which has sent away to `to`. It may have
+    /// gone further from there: whoever has it by the map is to be asked next.
+    pub(super) async fn moved(&self, slot: &Slot, from: &Address, to: &Address) -> Result<(), StoreError> {
         let number = number(slot);
         let mut changes = self.map.subscribe();
-        let arrived = async {
+        let gone = async {
             loop {
                 *self.makes.newest() = Some((to.clone(), FRESH));
                 self.doubt();
-                let there = changes.wait_for(|map| map.owner(number).is_some_and(|master| master.address == *to));
+                let gone = changes.wait_for(|map| map.owner(number).is_some_and(|master| master.address != *from));
                 // Whoever was asked may not have heard of it yet, and others have the map looked at, too.
-                if let Ok(arrived) = tokio::time::timeout(TROUBLED, there).await {
-                    return arrived.is_ok();
+                if let Ok(gone) = tokio::time::timeout(TROUBLED, gone).await {
+                    return gone.is_ok();
                 }
             }
         };
-        match tokio::time::timeout(self.makes.terms.connect_timeout, arrived).await {
+        match tokio::time::timeout(self.makes.terms.connect_timeout, gone).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => {
                 Err(StoreError::Unavailable("the servers of the cluster do not agree on a map".into()))
@@ -177,6 +180,8 @@ impl Makes {
                 None => ranges.push((range.master, vec![(range.first, range.last)])),
             }
         }
+        *self.terms.masters.lock().unwrap_or_else(PoisonError::into_inner) =
+            ranges.iter().map(|(address, _)| address.clone()).collect();
         for (index, (address, all)) in ranges.into_iter().enumerate() {
             let index = u16::try_from(index).unwrap_or(u16::MAX);
             let first = all.iter().map(|(first, _)| *first).min().unwrap_or_default();
@@ -202,8 +207,17 @@ impl Makes {
             let first = turn % up.len();
             up.rotate_left(first);
         }
-        let newest = self.first();
-        up.sort_by_key(|(_, address)| newest.as_ref() != Some(*address));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        if let Some(newest) = self.first() {
+            up.sort_by_key(|(_, address)| newest != **address);
+            // One with no slot yet, or with another first one than before, has no link that is up.
+            if up.first().is_none_or(|(_, address)| newest != **address) {
+                let asked = ask_anew(self.reach.client(&newest)?, newest, config.clone());
+                if let Ok(Ok(ranges)) = tokio::time::timeout(TROUBLED * 3, asked).await {
+                    return Ok(ranges);
+                }
+            }
+        }
         for (up, address) in up {
             let asked = tokio::time::timeout(TROUBLED * 3, ask(&mut up.pipes.first().clone(), address)).await;
             match asked {
@@ -212,18 +226,13 @@ impl Makes {
                 Err(_) => {}
             }
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let mut others: Vec<_> = self.seeds.iter().chain(&before.servers).collect();
         let first = turn % others.len().max(1);
         others.rotate_left(first);
         // All at once: some may be gone without a word.
         let mut asked = JoinSet::new();
         for address in others {
-            let (client, address, config) = (self.reach.client(address)?, address.clone(), config.clone());
-            asked.spawn(async move {
-                let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-                ask(&mut connection.map_err(|error| StoreError::from(Fault::of(&error)))?, &address).await
-            });
+            asked.spawn(ask_anew(self.reach.client(address)?, address.clone(), config.clone()));
         }
         let answers = async {
             while let Some(answer) = asked.join_next().await {
@@ -254,6 +263,7 @@ async fn keep(map: Arc<watch::Sender<Arc<Map>>>, makes: Arc<Makes>) {
             Err(error) => tracing::debug!(%error, "the map of the cluster cannot be had"),
         }
         turn += usize::from(!map.borrow().is_whole());
+        tokio::time::sleep(LEAST).await;
     }
 }
 
@@ -264,6 +274,12 @@ struct Range {
     last: u16,
     master: Address,
     replicas: Vec<Address>,
+}
+
+/// Asks over a connection of its own.
+async fn ask_anew(client: Client, address: Address, config: AsyncConnectionConfig) -> Result<Vec<Range>, StoreError> {
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    ask(&mut connection.map_err(|error| StoreError::from(Fault::of(&error)))?, &address).await
 }
 
 async fn ask(connection: &mut MultiplexedConnection, asked: &Address) -> Result<Vec<Range>, StoreError> {

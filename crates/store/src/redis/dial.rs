@@ -10,7 +10,7 @@ use safeconduct_types::Clock;
 use super::barrier::{Barrier, Waiting};
 use super::fault::Fault;
 use super::inspect::{Server, inspect};
-use super::lineage::{Finding, Memory, Note, Policy, short};
+use super::lineage::{Finding, Lineage, Memory, Note, Policy, short};
 use super::link::{Condition, Up};
 use super::options::{Address, Durability, Reach};
 use super::pipes::Pipes;
@@ -40,12 +40,20 @@ pub(super) struct Terms {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pace: Pace,
     pub(super) memory: Memory,
+    /// Which servers are masters, on a cluster.
+    pub(super) masters: Mutex<Vec<Address>>,
 }
 
 impl Terms {
     /// How long a shard is held back.
     fn hold(&self) -> Duration {
         if self.recovery_hold.is_zero() { Duration::ZERO } else { self.recovery_hold + STRAGGLERS }
+    }
+
+    /// The master whose address has this hash, if it is one now.
+    fn master(&self, hash: &str) -> Option<Address> {
+        let masters = self.masters.lock().unwrap_or_else(PoisonError::into_inner);
+        masters.iter().find(|address| place(address) == hash).cloned()
     }
 }
 
@@ -192,6 +200,8 @@ impl Dialer {
         let name = self.tag.as_ref().map_or_else(|| server.lineage.place.clone(), String::clone);
         let (mut old, mut new) = (String::new(), String::new());
         let (mut unnoted, mut judged) = (None, None);
+        // By another slot it may have been seen before.
+        let (held, lost_before) = terms.memory.of(&server.lineage);
         for _ in 0..ATTEMPTS {
             let band = terms.pace.band();
             let answer: (Option<String>, i64) = match &self.tag {
@@ -215,12 +225,19 @@ impl Dialer {
             }
             let now = band.clamp(told);
             let note = text.as_deref().and_then(Note::parse);
-            match terms.memory.judge(&name, note.as_ref(), &server.lineage, policy, now) {
+            let finding = match &note {
+                Some(note) if self.came_with_a_slot(note, &server.lineage, policy).await => {
+                    Finding::Replace(note.adopted(&server.lineage))
+                }
+                _ => terms.memory.judge(&name, note.as_ref(), &server.lineage, policy, now),
+            };
+            match finding {
                 Finding::Stands(note) => {
                     judged = Some((note.left(terms.hold(), now), note.ends(terms.hold())));
                     break;
                 }
                 Finding::Replace(note) => {
+                    let note = note.until(lost_before, terms.hold());
                     judged = Some((note.left(terms.hold(), now), note.ends(terms.hold())));
                     if self.tag.is_none() {
                         break;
@@ -233,12 +250,26 @@ impl Dialer {
         // What was not compared is not taken for known.
         let Some((left, lost)) = judged else { return Ok((None, unnoted)) };
         let until = Some(left).filter(|left| !left.is_zero()).and_then(|left| self.instant().checked_add(left));
-        let until = terms.memory.keep(&name, &server.lineage, until, lost);
+        let until = terms.memory.keep(&name, &server.lineage, until.max(held), lost.max(lost_before));
         if server.replicas > 0 && !new.is_empty() && unnoted.is_none() {
             // The replicas that are there should know it before the first record. Best effort.
             let _ = cmd("WAIT").arg(server.replicas).arg(100).query_async::<i64>(connection).await;
         }
         Ok((until, unnoted))
+    }
+
+    /// Whether a note is not of this server's past, but of another master's that is there and well.
+    async fn came_with_a_slot(&self, note: &Note, now: &Lineage, policy: Policy) -> bool {
+        if !note.may_be_of_another(now) {
+            return false;
+        }
+        let Some(address) = self.terms.master(note.place()) else { return false };
+        let asked = async {
+            let mut connection = self.connect(&address).await?;
+            inspect(&mut connection, &place(&address)).await
+        };
+        let there = tokio::time::timeout(self.timeout() / 2, asked).await;
+        there.is_ok_and(|there| there.is_ok_and(|there| note.is_of(&there.lineage, policy)))
     }
 
     /// One more connection to this process, and to none that has taken its place since.

@@ -7,8 +7,13 @@
 //! processes alike, and a process that starts during the hold finds it noted. The note is written before the first
 //! record and waited for by the replicas that are there, so a server without a note has no past that could be lost.
 //!
+//! On a cluster the note lies in the lowest slot of its master, and moves with that. A master that finds another's note
+//! has got it with the slot if that other one is there, is a master still and has lost nothing. Its own past it then has
+//! from who saw it by the slot that was its lowest before.
+//!
 //! What cannot be seen from here: a master that is cut off from its replicas and acknowledges writes until it finds out
-//! (`min-replicas-to-write` and `min-replicas-max-lag` bound that), and slots that are moved out of a held-back shard.
+//! (`min-replicas-to-write` and `min-replicas-max-lag` bound that), and slots that are moved out of a held-back shard
+//! without its note.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -95,6 +100,34 @@ impl Note {
         Some(Self { known, before, since })
     }
 
+    /// The master that it was written about.
+    pub(super) fn place(&self) -> &str {
+        &self.known.place
+    }
+
+    /// Whether this could be the note of another master than `now`: of one that it does not continue.
+    pub(super) fn may_be_of_another(&self, now: &Lineage) -> bool {
+        self.known.place != now.place && self.known.run != now.run && now.second.as_ref() != Some(&self.known.id)
+    }
+
+    /// Whether the master that it was written about is `there`, and lacks nothing.
+    pub(super) fn is_of(&self, there: &Lineage, policy: Policy) -> bool {
+        self.known.place == there.place && !policy.may_have_lost(&self.known, there)
+    }
+
+    /// The note of `now` in its place, which came with a slot: what was held back there still is. Whoever saw the other
+    /// master by that slot is told so.
+    pub(super) fn adopted(&self, now: &Lineage) -> Self {
+        Self { known: Known::of(now), before: self.known.id.clone(), since: self.since }
+    }
+
+    /// The note with a hold that ends no sooner than at `ends`, as [`Note::ends`].
+    pub(super) fn until(self, ends: i64, hold: Duration) -> Self {
+        let length = i64::try_from(hold.as_micros()).unwrap_or(i64::MAX);
+        let since = if ends == 0 { self.since } else { self.since.max(ends.saturating_sub(length)) };
+        Self { since, ..self }
+    }
+
     pub(super) fn text(&self) -> String {
         let Known { id, run, place } = &self.known;
         format!("1 {id} {run} {place} -{} {}", self.before, self.since)
@@ -153,6 +186,14 @@ impl Memory {
         let lost = lost.max(seen.map_or(0, |seen| seen.lost));
         all.insert(tag.to_owned(), Seen { known: Known::of(lineage), until, lost });
         until
+    }
+
+    /// What was seen of this server by whichever of its slots: until when its writes are held back, and as
+    /// [`Note::ends`].
+    pub(super) fn of(&self, now: &Lineage) -> (Option<Instant>, i64) {
+        let all = self.lock();
+        let own = all.values().filter(|seen| seen.known.place == now.place && seen.known.run == now.run);
+        own.fold((None, 0), |(until, lost), seen| (until.max(seen.until), lost.max(seen.lost)))
     }
 
     /// As [`Note::ends`], of the latest hold.
@@ -265,6 +306,35 @@ mod tests {
         assert_eq!(judge(Some(&saw_a), None, &b, LOCAL, 7), Finding::Replace(note(&b, "a", 7)));
         // Cut in two: this process was with `b` and is now with `a` again, which knows nothing of that.
         assert_eq!(judge(Some(&saw_b), Some(&note(&a, "", 0)), &a, LOCAL, 7), Finding::Replace(note(&a, "b", 7)));
+    }
+
+    #[test]
+    fn a_note_that_came_with_a_slot_is_no_past_and_its_hold_goes_on() {
+        let (from, to) = (server("a", "", "r1", "here"), server("b", "", "r2", "there"));
+        let came = note(&from, "", 7);
+        assert!(came.may_be_of_another(&to) && came.is_of(&from, LOCAL));
+        assert!(!came.may_be_of_another(&server("b", "a", "r2", "there")), "a replica of it that took over");
+        assert!(!came.may_be_of_another(&server("b", "", "r2", "here")), "it was started again");
+        assert!(!came.is_of(&server("c", "x", "r1", "here"), LOCAL), "it is there, and has lost something");
+        let adopted = came.adopted(&to);
+        assert_eq!(adopted.since, 7);
+        for seen in [None, Some(&Known::of(&from)), Some(&Known::of(&to))] {
+            assert_eq!(judge(seen, Some(&adopted), &to, LOCAL, 9), Finding::Stands(adopted.clone()));
+        }
+    }
+
+    #[test]
+    fn what_was_seen_of_a_server_by_another_slot_counts() {
+        let memory = Memory::default();
+        let server = server("b", "a", "r2", "there");
+        assert_eq!(memory.of(&server), (None, 0));
+        memory.keep("low", &server, None, 30_000_000);
+        let (_, ends) = memory.of(&server);
+        let hold = Duration::from_secs(10);
+        assert_eq!(note(&server, "", 0).until(ends, hold).since, 20_000_000);
+        assert_eq!(note(&server, "", 25_000_000).until(ends, hold).since, 25_000_000, "the later one counts");
+        assert_eq!(note(&server, "", 5).until(0, hold).since, 5);
+        assert_eq!(memory.of(&Lineage { run: "r3".to_owned(), ..server }), (None, 0), "another process");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod script;
 mod sentinel;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -84,6 +84,7 @@ impl RedisStore {
             clock: options.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             pace,
             memory: Memory::default(),
+            masters: Mutex::default(),
         });
         let one = async |target, reach| {
             let dialer = Dialer::new(target, reach, Some(TAG.to_owned()), Arc::clone(&terms));
@@ -259,7 +260,7 @@ impl Call<'_> {
                 }
                 (Fault::Moved(to), Masters::Cluster(cluster)) if moves > 0 => {
                     moves -= 1;
-                    cluster.moved(self.slot, &to.beside(&up.address)).await?;
+                    cluster.moved(self.slot, &up.address, &to.beside(&up.address)).await?;
                 }
                 (Fault::Ask(to), Masters::Cluster(cluster)) if moves > 0 => {
                     moves -= 1;

@@ -160,3 +160,81 @@ async fn slots_are_followed_while_they_move_and_afterwards() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_that_had_no_slot_is_followed_to_and_so_is_who_gets_it_from_there() {
+    let cluster = RedisCluster::start_with_spare().await.unwrap();
+    let bench = Bench::embedded().await;
+    let store = RedisRecords::connect(cluster_options(&cluster)).await.unwrap();
+    let nothing = async || Ok(());
+    let mut moved = Vec::new();
+    for (slot, key) in contacts(&bench, 12) {
+        let (first, second) = (bench.operation(), bench.operation());
+        assert_eq!(store.commit(&slot, first, &put(&key, Expected::Absent, "one")).await, Ok(Committed::Done));
+        let from = cluster.master_of(key.as_str()).await.unwrap();
+        // The last master has the highest slots: each of the others is below all of its own.
+        if from < 2 {
+            let number = number(&cluster, &key).await;
+            cluster.move_slot(number, (from, cluster.spare()), nothing).await.unwrap();
+            assert_eq!(store.commit(&slot, second, &put(&key, at(first), "two")).await, Ok(Committed::Done));
+            moved.push((number, slot, key, second));
+        }
+    }
+    moved.sort_by_key(|(number, ..)| *number);
+    let kept = moved.pop().expect("some are below");
+    assert!(moved.len() > 1);
+    for (number, slot, key, second) in moved {
+        // The lowest slot takes the note of its master along, which is not the past of who gets it.
+        cluster.move_slot(number, (cluster.spare(), 2), nothing).await.unwrap();
+        let third = bench.operation();
+        assert_eq!(store.commit(&slot, third, &put(&key, at(second), "three")).await, Ok(Committed::Done));
+    }
+    assert_eq!(cluster.master_of(kept.2.as_str()).await.unwrap(), cluster.spare());
+}
+
+#[tokio::test]
+async fn a_master_that_is_held_back_stays_so_when_it_gets_a_lower_slot() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let bench = Bench::embedded().await;
+    let store = RedisRecords::connect(cluster_options(&cluster)).await.unwrap();
+    let (mut low, mut high) = (None, None);
+    for (slot, key) in contacts(&bench, 30) {
+        match cluster.master_of(key.as_str()).await.unwrap() {
+            0 => low = Some((slot, key)),
+            2 => high = Some((slot, key)),
+            _ => {}
+        }
+    }
+    let ((low, low_key), (high, high_key)) = (low.unwrap(), high.unwrap());
+    for (slot, key) in [(&low, &low_key), (&high, &high_key)] {
+        let written = store.commit(slot, bench.operation(), &put(key, Expected::Absent, "one")).await;
+        assert_eq!(written, Ok(Committed::Done));
+    }
+    cluster.fail_over(2).await.unwrap();
+    let promoted = cluster.partner(2);
+    cluster.until_master(promoted).await.unwrap();
+    let held = async |store: &RedisRecords| {
+        let change = put(&high_key, Expected::Absent, "two");
+        until("the new master to be found and held back", Duration::from_mins(1), async || {
+            match store.commit(&high, bench.operation(), &change).await {
+                Ok(answer) => panic!("it is not held back: {answer:?}"),
+                Err(StoreError::Unavailable(why)) if why.contains("recovery_hold") => Ok(Some(())),
+                Err(_) => Ok(None),
+            }
+        })
+        .await
+    };
+    held(&store).await.unwrap();
+    let number = number(&cluster, &low_key).await;
+    cluster.move_slot(number, (0, promoted), async || Ok(())).await.unwrap();
+    until("the slot to be found where it is", Duration::from_mins(1), async || {
+        let found = store.read(&low, std::slice::from_ref(&low_key)).await;
+        Ok(found.is_ok_and(|found| found.records[0].is_some()).then_some(()))
+    })
+    .await
+    .unwrap();
+    held(&store).await.unwrap();
+    // Whoever starts now finds it noted where it looks.
+    let started = RedisRecords::connect(cluster_options(&cluster)).await.unwrap();
+    held(&started).await.unwrap();
+}
