@@ -124,7 +124,7 @@ impl ContactId {
 impl SessionId {
     /// A new id.
     pub fn generate(random: &dyn Random) -> Self {
-        Self(format!("ses_{}", hex::encode(&random.bytes::<16>())))
+        Self(format!("ses_{}", hex::encode(random.bytes::<16>())))
     }
 }
 
@@ -134,7 +134,7 @@ const ROUTE_LEN: usize = 8;
 impl ExecutionId {
     /// A new id for an execution of this contact.
     pub fn generate(workspace: &WorkspaceId, contact: &ContactId, random: &dyn Random) -> Self {
-        Self(format!("exe_{}{}", hex::encode(&route(workspace, contact)), hex::encode(&random.bytes::<16>())))
+        Self(format!("exe_{}{}", hex::encode(route(workspace, contact)), hex::encode(random.bytes::<16>())))
     }
 
     /// Which shard holds the record: equal for all executions of one contact.
@@ -144,7 +144,7 @@ impl ExecutionId {
 
     /// The route that all executions of this contact carry.
     pub fn route_of(workspace: &WorkspaceId, contact: &ContactId) -> String {
-        hex::encode(&route(workspace, contact))
+        hex::encode(route(workspace, contact))
     }
 }
 
@@ -185,7 +185,7 @@ impl OperationId {
 
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

@@ -140,8 +140,8 @@ async fn an_answer_has_its_place_until_its_end() {
     let status = call(&channel, "Say", authorized("")).await.expect_err("refused");
     assert_eq!(status.code(), Code::ResourceExhausted);
     drop(stream);
-    let served = async { while call(&channel, "Say", authorized("")).await.is_err() {} };
-    tokio::time::timeout(WITHIN, served).await.expect("there is room once nobody listens any more");
+    let answered = async { while call(&channel, "Say", authorized("")).await.is_err() {} };
+    tokio::time::timeout(WITHIN, answered).await.expect("there is room once nobody listens any more");
 }
 
 #[tokio::test]
