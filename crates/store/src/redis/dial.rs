@@ -260,10 +260,13 @@ impl Dialer {
 
     /// Whether a note is not of this server's past, but of another master's that is there and well.
     async fn came_with_a_slot(&self, note: &Note, now: &Lineage, policy: Policy) -> bool {
-        if !note.may_be_of_another(now) {
+        let terms = &self.terms;
+        // Both are masters by the same map: one from before a fail-over has the new master nowhere.
+        let listed = terms.master(&now.place).is_some();
+        if !note.may_be_of_another(now) || !listed || !terms.memory.vouches_for(now, policy) {
             return false;
         }
-        let Some(address) = self.terms.master(note.place()) else { return false };
+        let Some(address) = terms.master(note.place()) else { return false };
         let asked = async {
             let mut connection = self.connect(&address).await?;
             inspect(&mut connection, &place(&address)).await

@@ -8,8 +8,8 @@
 //! record and waited for by the replicas that are there, so a server without a note has no past that could be lost.
 //!
 //! On a cluster the note lies in the lowest slot of its master, and moves with that. A master that finds another's note
-//! has got it with the slot if that other one is there, is a master still and has lost nothing. Its own past it then has
-//! from who saw it by the slot that was its lowest before.
+//! has got it with the slot if that other one is there, is a master still and has lost nothing, and if nothing says that
+//! it has lost something itself. Its own past it then has from who saw it by the slot that was its lowest before.
 //!
 //! What cannot be seen from here: a master that is cut off from its replicas and acknowledges writes until it finds out
 //! (`min-replicas-to-write` and `min-replicas-max-lag` bound that), and slots that are moved out of a held-back shard
@@ -196,6 +196,17 @@ impl Memory {
         own.fold((None, 0), |(until, lost), seen| (until.max(seen.until), lost.max(seen.lost)))
     }
 
+    /// Whether this server lacks nothing that it had when it was seen, by whichever of its slots; if it never was, whether
+    /// it cannot have taken over from another one.
+    pub(super) fn vouches_for(&self, now: &Lineage, policy: Policy) -> bool {
+        let all = self.lock();
+        let mut own = all.values().filter(|seen| seen.known.place == now.place).peekable();
+        if own.peek().is_none() {
+            return now.second.is_none();
+        }
+        own.all(|seen| !policy.may_have_lost(&seen.known, now))
+    }
+
     /// As [`Note::ends`], of the latest hold.
     pub(super) fn lost(&self, tag: &str) -> i64 {
         self.lock().get(tag).map_or(0, |seen| seen.lost)
@@ -335,6 +346,19 @@ mod tests {
         assert_eq!(note(&server, "", 25_000_000).until(ends, hold).since, 25_000_000, "the later one counts");
         assert_eq!(note(&server, "", 5).until(0, hold).since, 5);
         assert_eq!(memory.of(&Lineage { run: "r3".to_owned(), ..server }), (None, 0), "another process");
+    }
+
+    #[test]
+    fn a_server_that_may_have_lost_its_own_past_is_not_vouched_for() {
+        let memory = Memory::default();
+        let new = server("a", "", "r1", "here");
+        assert!(memory.vouches_for(&new, LOCAL), "nobody saw it, and it is nobody's replica");
+        assert!(!memory.vouches_for(&server("b", "a", "r2", "there"), LOCAL), "nobody saw it take over");
+        memory.keep("low", &new, None, 0);
+        let restarted = server("b", "", "r2", "here");
+        assert!(memory.vouches_for(&new, LOCAL) && memory.vouches_for(&restarted, LOCAL));
+        assert!(!memory.vouches_for(&Lineage { logs_at_once: false, ..restarted }, LOCAL), "a second is lost");
+        assert!(!memory.vouches_for(&server("c", "b", "r3", "here"), LOCAL), "it took over");
     }
 
     #[test]
