@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use safeconduct_types::{Clock, Refusal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// After this the keys are fetched again, so that a key that was withdrawn stops counting.
@@ -21,9 +22,6 @@ const REFRESH: Duration = Duration::from_mins(5);
 /// Keys that could not be fetched again for so long no longer count: a withdrawn key must not live on in a service
 /// that is cut off.
 const MAX_STALE: Duration = Duration::from_hours(1);
-
-/// Whose keys assertions are checked with.
-const IDENTITY: &str = "identity";
 
 /// How long fetched keys serve.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +76,12 @@ struct Inner<K> {
     state: Mutex<State<K>>,
     /// Held while fetching: one fetch at a time, whoever asks.
     fetching: tokio::sync::Mutex<()>,
+    /// When the last fetch that has ended began, however it ended.
+    fetched: watch::Sender<Option<Instant>>,
     fetch_wait: Duration,
     bounds: Bounds,
+    /// Whether [`JwksCache::follow`] keeps asking.
+    is_followed: bool,
 }
 
 struct State<K> {
@@ -106,8 +108,8 @@ struct Found<K> {
 }
 
 impl<K> JwksCache<K> {
-    /// A cache of identity's keys that has nothing yet. `fetch` asks identity and answers the set's JSON text; `parse`
-    /// makes keys of it.
+    /// A cache of identity's keys that has nothing yet, and is to be followed. `fetch` asks identity and answers the
+    /// set's JSON text; `parse` makes keys of it.
     pub fn new<F, A>(
         fetch: F,
         parse: impl Fn(&str) -> Result<K, String> + Send + Sync + 'static,
@@ -117,12 +119,12 @@ impl<K> JwksCache<K> {
         F: Fn() -> A + Send + Sync + 'static,
         A: Future<Output = Result<String, Refusal>> + Send + 'static,
     {
-        let bounds = Bounds { whose: IDENTITY, refresh: REFRESH, within: (REFRESH, REFRESH), stale: MAX_STALE };
+        let bounds = Bounds { whose: "identity", refresh: REFRESH, within: (REFRESH, REFRESH), stale: MAX_STALE };
         let fetch = move || {
             let text = fetch();
             async { text.await.map(|text| Fetched { text, max_age: None }) }
         };
-        Self::bounded(fetch, parse, clock, bounds)
+        Self::made(fetch, parse, clock, (bounds, true))
     }
 
     /// A cache that has nothing yet, of keys of anybody.
@@ -136,14 +138,29 @@ impl<K> JwksCache<K> {
         F: Fn() -> A + Send + Sync + 'static,
         A: Future<Output = Result<Fetched, Refusal>> + Send + 'static,
     {
+        Self::made(fetch, parse, clock, (bounds, false))
+    }
+
+    fn made<F, A>(
+        fetch: F,
+        parse: impl Fn(&str) -> Result<K, String> + Send + Sync + 'static,
+        clock: Arc<dyn Clock>,
+        (bounds, is_followed): (Bounds, bool),
+    ) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Fetched, Refusal>> + Send + 'static,
+    {
         Self(Arc::new(Inner {
             fetch: Box::new(move || fetch().boxed()),
             parse: Box::new(parse),
             clock,
             state: Mutex::new(State { keys: None, tried: None, unknown: None, failure: None }),
             fetching: tokio::sync::Mutex::new(()),
+            fetched: watch::Sender::new(None),
             fetch_wait: FETCH_WAIT,
             bounds,
+            is_followed,
         }))
     }
 
@@ -186,16 +203,26 @@ impl<K> JwksCache<K> {
         }
     }
 
-    /// Keys newer than `known`, which lacks the key that a token names; `known` again if there are none, or if it is
-    /// too soon to ask.
+    /// Keys newer than `known`, which lacks the key that a token names; `known` again if there are none. If it is too
+    /// soon to ask, the next fetch is waited for where keys are followed: who presents what was signed with a withdrawn
+    /// key must not have a key refused that has just been published.
     pub async fn newer_than(&self, known: &Arc<K>) -> Arc<K> {
+        let asked = self.0.clock.instant();
         let newest = || self.0.held().map(|found| found.keys).filter(|keys| !Arc::ptr_eq(keys, known));
         if let Some(keys) = newest() {
             return keys;
         }
-        let _turn = self.0.fetching.lock().await;
-        if newest().is_none() && self.0.may_ask_for_unknown() {
-            self.0.fetch().await;
+        {
+            let _turn = self.0.fetching.lock().await;
+            if newest().is_none() && self.0.may_ask_for_unknown() {
+                self.0.fetch().await;
+            }
+        }
+        if newest().is_none() && self.0.is_followed {
+            let mut fetched = self.0.fetched.subscribe();
+            let since = fetched.wait_for(|began| began.is_some_and(|began| began >= asked));
+            // Over in vain only when nobody follows any more: the process ends.
+            let _ = tokio::time::timeout(POLL + FETCH_WAIT, since).await;
         }
         newest().unwrap_or_else(|| Arc::clone(known))
     }
@@ -216,10 +243,7 @@ impl<K> Inner<K> {
     fn may_ask_for_unknown(&self) -> bool {
         let now = self.clock.instant();
         self.locked(|state| {
-            let (last, pause) = match self.bounds.whose {
-                IDENTITY => (state.unknown, PAUSE_UNKNOWN),
-                _ => (state.tried, PAUSE),
-            };
+            let (last, pause) = if self.is_followed { (state.unknown, PAUSE_UNKNOWN) } else { (state.tried, PAUSE) };
             let may = last.is_none_or(|last| now.saturating_duration_since(last) >= pause);
             if may {
                 state.unknown = Some(now);
@@ -261,6 +285,7 @@ impl<K> Inner<K> {
                 }
             }
         }
+        self.fetched.send_replace(Some(now));
     }
 
     /// The keys of this text: those in force, if it is theirs.
@@ -404,6 +429,30 @@ mod tests {
         assert_eq!(asked(&identity), 2);
         clock.advance(PAUSE_UNKNOWN);
         assert_eq!(*cache.newer_than(&known).await, "keys 2");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_just_published_is_found_although_another_unknown_one_was_just_asked_for() {
+        let (identity, clock, cache) = setup();
+        let first = cache.current().await.unwrap();
+        cache.newer_than(&first).await;
+        let stop = CancellationToken::new();
+        let asks = async {
+            let mut known = first;
+            while *known != "keys 2" {
+                tokio::task::yield_now().await;
+                known = cache.current().await.unwrap();
+            }
+            clock.advance(PAUSE_UNKNOWN.saturating_sub(Duration::from_millis(1)));
+            let newer = cache.newer_than(&known).await;
+            assert_eq!(*newer, "keys 3", "identity was asked after the token came");
+            identity.away.store(true, Ordering::SeqCst);
+            let kept = cache.newer_than(&newer).await;
+            assert!(Arc::ptr_eq(&kept, &newer), "who is away keeps nobody waiting for good");
+            stop.cancel();
+        };
+        let both = async { tokio::join!(cache.clone().follow(stop.clone()), asks) };
+        tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     }
 
     #[tokio::test]
