@@ -158,8 +158,16 @@ impl RedisCluster {
         (from, to): (usize, usize),
         between: impl AsyncFnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        self.open_slot(slot, (from, to)).await?;
+        between().await?;
+        self.carry_slot(slot, (from, to)).await?;
+        self.close_slot(slot, (from, to)).await
+    }
+
+    /// The first step: opens the slot on both sides.
+    pub async fn open_slot(&self, slot: u16, (from, to): (usize, usize)) -> anyhow::Result<()> {
         let (source, target) = (self.server(from)?, self.server(to)?);
-        let (slot, to_port) = (slot.to_string(), target.port().to_string());
+        let slot = slot.to_string();
         let set = ["CLUSTER", "SETSLOT", &slot];
         // Refused until word has come that the other one is a master, which may have happened just now.
         until("two masters to know each other as such", LONGEST, async || {
@@ -167,19 +175,29 @@ impl RedisCluster {
             let migrating = source.command::<String>(&[&set[..], &["MIGRATING", &id(to)]].concat()).await;
             Ok((importing.is_ok() && migrating.is_ok()).then_some(()))
         })
-        .await?;
-        between().await?;
+        .await
+    }
+
+    /// The second step: moves what is in it.
+    pub async fn carry_slot(&self, slot: u16, (from, to): (usize, usize)) -> anyhow::Result<()> {
+        let (source, to_port) = (self.server(from)?, self.server(to)?.port().to_string());
+        let slot = slot.to_string();
         loop {
             let keys: Vec<String> = source.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await?;
             if keys.is_empty() {
-                break;
+                return Ok(());
             }
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let head = ["MIGRATE", "127.0.0.1", &to_port, "", "0", "5000", "KEYS"];
             source.command::<String>(&[&head[..], &keys].concat()).await?;
         }
-        for server in [target, source] {
-            server.command::<String>(&[&set[..], &["NODE", &id(to)]].concat()).await?;
+    }
+
+    /// The last step: tells both sides whose it is.
+    pub async fn close_slot(&self, slot: u16, (from, to): (usize, usize)) -> anyhow::Result<()> {
+        let slot = slot.to_string();
+        for server in [to, from] {
+            self.server(server)?.command::<String>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]).await?;
         }
         Ok(())
     }

@@ -211,11 +211,17 @@ impl Dialer {
                     call.arg(LINEAGE).arg(1).arg(format!("{{{tag}}}:lineage")).arg(&old).arg(&new);
                     match call.query_async(connection).await {
                         Ok(answer) => answer,
-                        Err(error) => {
+                        Err(error) => match Fault::of(&error) {
+                            // The note is on its way with its slot, or gone. What was found out before stands.
+                            Fault::Moved(_) | Fault::Ask(_) if terms.memory.has_judged(&server.lineage) => {
+                                return Ok((held, None));
+                            }
                             // It cannot be noted now: nothing is written either, until the next look.
-                            unnoted = Some(Fault::of(&error).refusal()?);
-                            break;
-                        }
+                            fault => {
+                                unnoted = Some(fault.refusal()?);
+                                break;
+                            }
+                        },
                     }
                 }
             };

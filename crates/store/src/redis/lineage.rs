@@ -196,6 +196,12 @@ impl Memory {
         own.fold((None, 0), |(until, lost), seen| (until.max(seen.until), lost.max(seen.lost)))
     }
 
+    /// Whether a note was compared with this very process and its history, by whichever of its slots.
+    pub(super) fn has_judged(&self, now: &Lineage) -> bool {
+        let known = Known::of(now);
+        self.lock().iter().any(|(name, seen)| *name != now.place && seen.known == known)
+    }
+
     /// Whether this server lacks nothing that it had when it was seen, by whichever of its slots; if it never was, whether
     /// it cannot have taken over from another one.
     pub(super) fn vouches_for(&self, now: &Lineage, policy: Policy) -> bool {
@@ -346,6 +352,18 @@ mod tests {
         assert_eq!(note(&server, "", 25_000_000).until(ends, hold).since, 25_000_000, "the later one counts");
         assert_eq!(note(&server, "", 5).until(0, hold).since, 5);
         assert_eq!(memory.of(&Lineage { run: "r3".to_owned(), ..server }), (None, 0), "another process");
+    }
+
+    #[test]
+    fn only_what_was_compared_with_a_note_is_judged_and_only_as_long_as_the_history_goes_on() {
+        let memory = Memory::default();
+        let server = server("a", "", "r1", "here");
+        memory.keep("here", &server, None, 0);
+        assert!(!memory.has_judged(&server), "it was met without a slot");
+        memory.keep("low", &server, None, 0);
+        assert!(memory.has_judged(&server));
+        assert!(!memory.has_judged(&Lineage { run: "r2".to_owned(), ..server.clone() }), "another process");
+        assert!(!memory.has_judged(&Lineage { id: "b".to_owned(), ..server }), "another history");
     }
 
     #[test]
