@@ -14,7 +14,7 @@ use ::redis::{Pipeline, RedisResult};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::fault::Fault;
+use super::fault::{Fault, is_elsewhere};
 use crate::StoreError;
 
 /// Callers that may stand before it; more wait in line to.
@@ -27,8 +27,8 @@ const SPARE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Waiting {
     pub(super) connection: MultiplexedConnection,
-    /// A key of a slot that this master has.
-    pub(super) key: String,
+    /// Keys of slots that this master has: the next one while the slot of one is on its way elsewhere.
+    pub(super) keys: Vec<String>,
     pub(super) replicas: u16,
     pub(super) timeout: Duration,
 }
@@ -36,8 +36,19 @@ pub(super) struct Waiting {
 impl Waiting {
     /// How many replicas have everything that was written before.
     pub(super) async fn count(&mut self) -> RedisResult<u16> {
+        let mut answer = Ok(0);
+        for index in 0..self.keys.len() {
+            answer = self.count_by(index).await;
+            if !answer.as_ref().is_err_and(is_elsewhere) {
+                break;
+            }
+        }
+        answer
+    }
+
+    async fn count_by(&mut self, index: usize) -> RedisResult<u16> {
         let mut both = Pipeline::new();
-        both.cmd("SET").arg(&self.key).arg(0).arg("PX").arg(60_000).ignore();
+        both.cmd("SET").arg(self.keys.get(index)).arg(0).arg("PX").arg(60_000).ignore();
         // 0 would be for ever.
         both.cmd("WAIT").arg(self.replicas).arg(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         let answer = tokio::time::timeout(self.timeout + SPARE, both.query_async(&mut self.connection)).await;

@@ -160,8 +160,11 @@ impl Makes {
         Some(address)
     }
 
-    fn link(&self, address: Address, tag: Option<String>) -> Link {
-        let dialer = Dialer::new(Target::Fixed(address), self.reach.clone(), tag, Arc::clone(&self.terms));
+    /// A link to this server, which has slots from the first to the last of these, if it has any.
+    fn link(&self, address: Address, slots: Option<(u16, u16)>) -> Link {
+        let (low, high) = (slots.map(|(first, _)| tag(first)), slots.map(|(_, last)| tag(last)));
+        let mut dialer = Dialer::new(Target::Fixed(address), self.reach.clone(), low, Arc::clone(&self.terms));
+        dialer.other_tag = high;
         Link::start(dialer, Arc::clone(&self.trouble))
     }
 
@@ -185,6 +188,7 @@ impl Makes {
         for (index, (address, all)) in ranges.into_iter().enumerate() {
             let index = u16::try_from(index).unwrap_or(u16::MAX);
             let first = all.iter().map(|(first, _)| *first).min().unwrap_or_default();
+            let last = all.iter().map(|(_, last)| *last).max().unwrap_or_default();
             for (first, last) in all {
                 let range = owners.get_mut(usize::from(first)..=usize::from(last)).unwrap_or_default();
                 range.fill(index);
@@ -192,7 +196,7 @@ impl Makes {
             let known = before.masters.iter().find(|master| master.address == address && master.first == first);
             let link = match known {
                 Some(master) => Arc::clone(&master.link),
-                None => Arc::new(self.link(address.clone(), Some(tag(first)))),
+                None => Arc::new(self.link(address.clone(), Some((first, last)))),
             };
             masters.push(Master { address, first, link });
         }

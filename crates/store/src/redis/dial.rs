@@ -8,7 +8,7 @@ use ::redis::{AsyncConnectionConfig, cmd};
 use safeconduct_types::Clock;
 
 use super::barrier::{Barrier, Waiting};
-use super::fault::Fault;
+use super::fault::{Fault, is_elsewhere};
 use super::inspect::{Server, inspect};
 use super::lineage::{Finding, Lineage, Memory, Note, Policy, short};
 use super::link::{Condition, Up};
@@ -76,6 +76,9 @@ pub(super) struct Dialer {
     pub(super) reach: Reach,
     /// The hash tag of a slot that this master has, for the keys of the store itself; `None`: it has no slot.
     pub(super) tag: Option<String>,
+    /// That of another slot of a cluster's master: when its lowest goes elsewhere, which is where resharding begins, this
+    /// one stays for a while.
+    pub(super) other_tag: Option<String>,
     pub(super) terms: Arc<Terms>,
     /// Where the last connection led.
     last: Mutex<Option<Address>>,
@@ -87,7 +90,7 @@ impl Dialer {
             Target::Fixed(address) => Some(address.clone()),
             Target::Sentinels(_) => None,
         };
-        Self { target, reach, tag, terms, last: Mutex::new(last) }
+        Self { target, reach, tag, other_tag: None, terms, last: Mutex::new(last) }
     }
 
     pub(super) fn instant(&self) -> Instant {
@@ -211,17 +214,15 @@ impl Dialer {
                     call.arg(LINEAGE).arg(1).arg(format!("{{{tag}}}:lineage")).arg(&old).arg(&new);
                     match call.query_async(connection).await {
                         Ok(answer) => answer,
-                        Err(error) => match Fault::of(&error) {
-                            // The note is on its way with its slot, or gone. What was found out before stands.
-                            Fault::Moved(_) | Fault::Ask(_) if terms.memory.has_judged(&server.lineage) => {
-                                return Ok((held, None));
-                            }
+                        // The note is on its way with its slot, or gone. What was found out before stands.
+                        Err(error) if is_elsewhere(&error) && terms.memory.has_judged(&server.lineage) => {
+                            return Ok((held, None));
+                        }
+                        Err(error) => {
                             // It cannot be noted now: nothing is written either, until the next look.
-                            fault => {
-                                unnoted = Some(fault.refusal()?);
-                                break;
-                            }
-                        },
+                            unnoted = Some(Fault::of(&error).refusal()?);
+                            break;
+                        }
                     }
                 }
             };
@@ -302,26 +303,35 @@ impl Dialer {
     }
 
     async fn barrier(&self, address: &Address, process: &Process) -> Result<Option<Barrier>, StoreError> {
-        let (Durability::Replicated { replicas, timeout }, Some(tag)) = (self.terms.durability, &self.tag) else {
+        let keys = self.touched();
+        let Durability::Replicated { replicas, timeout } = self.terms.durability else { return Ok(None) };
+        if keys.is_empty() {
             return Ok(None);
-        };
+        }
         let connection = self.beside(address, process).await?;
-        let mut waiting = Waiting { connection, key: touched(tag), replicas, timeout: timeout.min(self.timeout() / 4) };
+        let mut waiting = Waiting { connection, keys, replicas, timeout: timeout.min(self.timeout() / 4) };
         let keeps_up = matches!(waiting.count().await, Ok(count) if count >= replicas);
         Ok(Some(Barrier::new(Waiting { timeout, ..waiting }, !keeps_up)))
     }
 
     /// A write that means nothing: whether one is taken.
     pub(super) async fn touch(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        let Some(tag) = &self.tag else { return Ok(()) };
-        let mut write = cmd("SET");
-        write.arg(touched(tag)).arg(0).arg("PX").arg(60_000);
-        write.exec_async(connection).await.map_err(|error| Fault::of(&error).into())
+        let mut answer = Ok(());
+        for key in self.touched() {
+            let mut write = cmd("SET");
+            write.arg(key).arg(0).arg("PX").arg(60_000);
+            answer = write.exec_async(connection).await;
+            if !answer.as_ref().is_err_and(is_elsewhere) {
+                break;
+            }
+        }
+        answer.map_err(|error| Fault::of(&error).into())
     }
-}
 
-fn touched(tag: &str) -> String {
-    format!("{{{tag}}}:touched")
+    /// Keys that mean nothing, in slots of this master.
+    fn touched(&self) -> Vec<String> {
+        self.tag.iter().chain(&self.other_tag).map(|tag| format!("{{{tag}}}:touched")).collect()
+    }
 }
 
 fn place(address: &Address) -> String {

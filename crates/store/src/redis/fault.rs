@@ -31,6 +31,11 @@ pub(super) enum Fault {
     Masterless(StoreError),
 }
 
+/// Whether a server said that the slot is another one's, or on its way there. In a pipeline it names none.
+pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+    matches!(error.code(), Some("MOVED" | "ASK"))
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {

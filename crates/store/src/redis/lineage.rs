@@ -9,7 +9,8 @@
 //!
 //! On a cluster the note lies in the lowest slot of its master, and moves with that. A master that finds another's note
 //! has got it with the slot if that other one is there, is a master still and has lost nothing, and if nothing says that
-//! it has lost something itself. Its own past it then has from who saw it by the slot that was its lowest before.
+//! it has lost something itself. Its own past it then has from who saw it by the slot that was its lowest before. While
+//! the slot of the note is on its way, what was found out before stands for the same process and history.
 //!
 //! What cannot be seen from here: a master that is cut off from its replicas and acknowledges writes until it finds out
 //! (`min-replicas-to-write` and `min-replicas-max-lag` bound that), and slots that are moved out of a held-back shard

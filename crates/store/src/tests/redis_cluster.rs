@@ -162,6 +162,29 @@ async fn slots_are_followed_while_they_move_and_afterwards() {
 }
 
 #[tokio::test]
+async fn writes_wait_for_replicas_while_the_lowest_slot_of_their_master_is_on_its_way() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let bench = Bench::embedded().await;
+    let durability = Durability::Replicated { replicas: 1, timeout: Duration::from_secs(5) };
+    let store = RedisRecords::connect(RedisOptions { durability, ..cluster_options(&cluster) }).await.unwrap();
+    let mut of_first = None;
+    for (slot, key) in contacts(&bench, 30) {
+        if cluster.master_of(key.as_str()).await.unwrap() == 0 {
+            of_first = Some((slot, key));
+        }
+    }
+    let (slot, key) = of_first.unwrap();
+    let (first, second) = (bench.operation(), bench.operation());
+    assert_eq!(store.commit(&slot, first, &put(&key, Expected::Absent, "one")).await, Ok(Committed::Done));
+    cluster.open_slot(0, (0, 1)).await.unwrap();
+    cluster.carry_slot(0, (0, 1)).await.unwrap();
+    assert_eq!(store.commit(&slot, second, &put(&key, at(first), "two")).await, Ok(Committed::Done));
+    store.ping().await.unwrap();
+    cluster.close_slot(0, (0, 1)).await.unwrap();
+    assert_eq!(store.commit(&slot, bench.operation(), &put(&key, at(second), "three")).await, Ok(Committed::Done));
+}
+
+#[tokio::test]
 async fn a_server_that_had_no_slot_is_followed_to_and_so_is_who_gets_it_from_there() {
     let cluster = RedisCluster::start_with_spare().await.unwrap();
     let bench = Bench::embedded().await;
